@@ -1,0 +1,44 @@
+"""What the export commands share: a detector from its weights, pictures from a data set."""
+
+from pathlib import Path
+
+import numpy as np
+
+import keras_lightdet
+from keras_lightdet.data.loading import default_splits, load_data
+from keras_lightdet.data.records import DetectionData
+from keras_lightdet.errors import DataError, WeightsError
+from keras_lightdet.images import read_image
+from keras_lightdet.weights import read_record
+
+BUILDERS = {"RSANet": keras_lightdet.RSANet}
+
+
+def load_detector(weights: str | Path):
+    """Returns the trained detector of a .weights.h5 and the record beside it."""
+    name = read_record(weights)["architecture"].get("builder")
+    if name not in BUILDERS:
+        raise WeightsError(
+            f"Expected {str(weights)!r} to be weights of one of {sorted(BUILDERS)}, got {name!r}. "
+            "Do give the weights of a detector of this package."
+        )
+    return BUILDERS[name](weights=weights)
+
+
+def load_split(data_dir: str | Path, format: str, class_names: tuple[str, ...], *, test: bool) -> DetectionData:
+    """Returns the pictures to score on (`test`), or those that the detector was trained on."""
+    return load_data(data_dir, default_splits(data_dir, format)[test], format, class_names=class_names)
+
+
+def draw_pictures(data: DetectionData, count: int, seed: int) -> list[np.ndarray]:
+    """Returns `count` pictures of a data set, drawn at random; those that cannot be read are left out."""
+    order = np.random.default_rng(seed).permutation(len(data.records))
+    pictures = []
+    for index in order:
+        if len(pictures) == count:
+            break
+        try:
+            pictures.append(read_image(data.records[index].path))
+        except DataError:
+            continue
+    return pictures

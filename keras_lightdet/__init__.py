@@ -1,0 +1,11 @@
+"""Small, fast object detectors and segmenters in Keras, trained on your own pictures and exported to TFLite."""
+
+from keras_lightdet import backbones
+from keras_lightdet.boxes import Detections
+from keras_lightdet.detection import DetectorModel, OneStageDetector
+from keras_lightdet.drawing import draw
+from keras_lightdet.models import RSANet
+
+__version__ = "0.1.0"
+
+__all__ = ["DetectorModel", "Detections", "OneStageDetector", "RSANet", "backbones", "draw"]

@@ -1,0 +1,30 @@
+"""What a detector answers for one picture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects found in one picture, best first, as NumPy arrays.
+
+    Attributes:
+        boxes: Float32 `[n, 4]`, `(x_min, y_min, x_max, y_max)` in pixels of the picture that was given.
+        scores: Float32 `[n]`, 0..1, falling.
+        labels: Int32 `[n]`, indices into `class_names`.
+        class_names: The names of the classes, in label order.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, score: float) -> "Detections":
+        """Returns the detections whose score is at least `score`."""
+        keep = self.scores >= score
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.class_names)

@@ -1,0 +1,32 @@
+"""Labelled pictures, read from any source into one form, and the batches made of them."""
+
+from keras_lightdet.data.anchor_fit import AnchorFit, fit_anchors
+from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data.coco import load_coco
+from keras_lightdet.data.loading import default_splits, load_data
+from keras_lightdet.data.picture_reader import DecodeFailures
+from keras_lightdet.data.pipeline import eval_batches, steps_per_epoch, train_batches
+from keras_lightdet.data.records import DataIssue, DetectionData, ImageRecord, join_data
+from keras_lightdet.data.scenes import draw_scenes
+from keras_lightdet.data.tfds import load_tfds
+from keras_lightdet.data.voc import load_voc
+
+__all__ = [
+    "AnchorFit",
+    "AugmentSpec",
+    "DataIssue",
+    "DecodeFailures",
+    "DetectionData",
+    "ImageRecord",
+    "default_splits",
+    "draw_scenes",
+    "eval_batches",
+    "fit_anchors",
+    "join_data",
+    "load_coco",
+    "load_data",
+    "load_tfds",
+    "load_voc",
+    "steps_per_epoch",
+    "train_batches",
+]

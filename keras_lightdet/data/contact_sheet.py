@@ -1,0 +1,70 @@
+"""A sheet of what the network will see: training pictures as they leave the pipeline, with their boxes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data.pipeline import train_batches
+from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.drawing import draw
+
+_GAP = 6
+_PAPER = (250, 250, 250)
+
+
+def draw_contact_sheet(
+    data: DetectionData,
+    image_size: tuple[int, int],
+    *,
+    augment: AugmentSpec | None,
+    pictures: int = 12,
+    columns: int = 4,
+    seed: int = 0,
+) -> Image.Image:
+    """Draws the first pictures of the training stream with their boxes; ignored boxes are grey.
+
+    Args:
+        data: What to draw from.
+        image_size: `(height, width)` of the network input.
+        augment: As in `train_batches`.
+        pictures: How many to show.
+        columns: Pictures side by side.
+        seed: As in `train_batches`.
+
+    Returns:
+        An RGB image.
+    """
+    images, targets = next(iter(train_batches(data, image_size, pictures, seed=seed, augment=augment)))
+    targets = {key: value.numpy() for key, value in targets.items()}
+    tiles = []
+    for position, image in enumerate(images.numpy()):
+        truth = _as_record(image, {key: value[position] for key, value in targets.items()})
+        tiles.append(draw(image, None, data.class_names, truth=truth))
+    return _tile(tiles, columns)
+
+
+def _as_record(image: np.ndarray, targets: dict[str, np.ndarray]) -> ImageRecord:
+    valid = targets["labels"] >= 0
+    boxes = targets["boxes"][valid]
+    return ImageRecord(
+        path="",
+        image_id=0,
+        width=image.shape[1],
+        height=image.shape[0],
+        boxes=boxes,
+        labels=targets["labels"][valid],
+        ignore=targets["ignore"][valid].astype(bool),
+        areas=(boxes[:, 2:] - boxes[:, :2]).prod(axis=-1),
+    )
+
+
+def _tile(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
+    width, height = tiles[0].width + _GAP, tiles[0].height + _GAP
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), _PAPER)
+    for position, tile in enumerate(tiles):
+        row, column = divmod(position, columns)
+        sheet.paste(tile, (_GAP + column * width, _GAP + row * height))
+    return sheet

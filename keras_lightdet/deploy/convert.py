@@ -1,0 +1,165 @@
+"""TensorFlow functions to .tflite flatbuffers, in one of four number formats."""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from keras_lightdet.deploy import flatbuffer
+from keras_lightdet.errors import ExportError
+
+QUANTIZE_MODES = ("none", "float16", "dynamic", "int8")
+RAW_PIXELS = (1.0, 0)  # scale and zero point of an input that takes 0..255 as it is
+
+Tensors = dict[str, tf.Tensor]
+
+
+def convert_network(
+    network: Callable[[tf.Tensor], Tensors],
+    input_size: tuple[int, int],
+    *,
+    quantize: str = "none",
+    calibration: Iterable[np.ndarray] = (),
+) -> bytes:
+    """Converts images -> raw outputs into a .tflite with a uint8 input and float32 outputs.
+
+    The weights are frozen into the graph first: the converter leaves Keras 3 variables uninitialised on most
+    of its other routes, and this one is also the quickest. The freezing loses the signature, which is put
+    back.
+
+    Args:
+        network: Takes float32 `[1, H, W, 3]`, 0..255, and returns named float32 tensors.
+        input_size: `(H, W)` in pixels.
+        quantize: One of `QUANTIZE_MODES`: float32; float16 weights; int8 weights with float32 arithmetic;
+            int8.
+        calibration: For "int8": uint8 `[H, W, 3]` pictures like those the detector will see.
+
+    Returns:
+        The flatbuffer, whose signature has the input "images" and the outputs of `network`.
+
+    Raises:
+        ExportError: An unknown mode, int8 without pictures, or an input that would not take raw pixels.
+    """
+    if quantize not in QUANTIZE_MODES:
+        raise ExportError(f"Expected quantize to be one of {QUANTIZE_MODES}, got {quantize!r}. Do choose one.")
+    dtype = tf.float32 if quantize == "int8" else tf.uint8  # the converter itself makes int8's input uint8
+    spec = tf.TensorSpec((1, *input_size, 3), dtype, name="images")
+    concrete = tf.function(lambda images: network(tf.cast(images, tf.float32)), autograph=False)
+    concrete = concrete.get_concrete_function(spec)
+    frozen = convert_variables_to_constants_v2(concrete)
+    converter = _quietly(lambda: tf.lite.TFLiteConverter.from_concrete_functions([frozen]))
+    if quantize != "none":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantize == "int8":
+        converter.representative_dataset = _representative_dataset(calibration, input_size)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.float32
+    names = dict(zip(sorted(concrete.structured_outputs), (output.op.name for output in frozen.outputs), strict=True))
+    content = _add_signature(_quietly(converter.convert), {"images": "images"}, names)
+    if quantize == "int8":
+        require_raw_pixel_input(content)
+    return content
+
+
+def convert_float_part(
+    function: Callable[[Tensors], Tensors], inputs: Mapping[str, tuple[int, ...]], *, custom_ops: bool = False
+) -> bytes:
+    """Converts a function without variables, named float32 tensors to named tensors, into a float32 .tflite.
+
+    Goes through a SavedModel, because freezing inlines `experimental_implements` functions: the custom op
+    would silently become its Python body.
+
+    Args:
+        function: Takes and returns dicts of tensors.
+        inputs: Shape of each input by name.
+        custom_ops: Whether ops unknown to TFLite may stay, as custom ops.
+    """
+    specs = {name: tf.TensorSpec(shape, tf.float32, name=name) for name, shape in inputs.items()}
+    module = tf.Module()
+    module.serve = tf.function(lambda **tensors: function(tensors), autograph=False)
+    with tempfile.TemporaryDirectory() as folder:
+        concrete = module.serve.get_concrete_function(**specs)
+        _quietly(lambda: tf.saved_model.save(module, folder, signatures={flatbuffer.SIGNATURE: concrete}))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.allow_custom_ops = custom_ops
+        return _quietly(converter.convert)
+
+
+def require_raw_pixel_input(content: bytes) -> None:
+    """Checks that the quantised input takes 0..255 as it is.
+
+    Raises:
+        ExportError: Scale and zero point are others, so that raw pixels would be misread.
+    """
+    model = flatbuffer.unpack(content)
+    graph = model.subgraphs[0]
+    tensor = graph.tensors[graph.inputs[0]]
+    found = (float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0]))
+    if tensor.type != flatbuffer.load_schema().TensorType.UINT8 or found != RAW_PIXELS:
+        raise ExportError(
+            f"Expected the int8 model's input to be uint8 with scale and zero point {RAW_PIXELS}, got "
+            f"{found}. Do calibrate with uint8 pictures in 0..255 that were not normalised."
+        )
+
+
+def _representative_dataset(pictures: Iterable[np.ndarray], input_size: tuple[int, int]) -> Callable:
+    pictures = [np.asarray(picture) for picture in pictures]
+    if not pictures:
+        raise ExportError(
+            "Expected calibration pictures for quantize='int8', got none. Do pass about 100 pictures like "
+            "those the detector will see (export/export_tflite.py: --data-dir)."
+        )
+    for picture in pictures:
+        if picture.shape != (*input_size, 3) or picture.dtype != np.uint8:
+            raise ExportError(
+                f"Expected calibration pictures to be uint8 {(*input_size, 3)}, got {picture.dtype} "
+                f"{picture.shape}. Do resize them with keras_lightdet.images.resize_image."
+            )
+    # The converter takes the input's scale from the darkest and the brightest pixel it sees. One black and
+    # one white pixel in an otherwise real picture fix it at raw pixels without widening any other tensor's
+    # range.
+    extremes = pictures[0].copy()
+    extremes[0, 0], extremes[-1, -1] = 0, 255
+
+    def samples():
+        for picture in [*pictures, extremes]:
+            yield [picture[None].astype(np.float32)]
+
+    return samples
+
+
+def _add_signature(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
+    """Names the inputs and outputs of a flatbuffer; the values are the names of their tensors."""
+    model = flatbuffer.unpack(content)
+    graph = model.subgraphs[0]
+    ends = {graph.tensors[int(i)].name.decode(): int(i) for i in [*graph.inputs, *graph.outputs]}
+    flatbuffer.set_signature(
+        model,
+        {name: ends[tensor] for name, tensor in inputs.items()},
+        {name: ends[tensor] for name, tensor in outputs.items()},
+    )
+    return flatbuffer.pack(model)
+
+
+def _quietly(action: Callable):
+    """Runs a converter step without its chatter; what it raises still comes through."""
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "absl")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            return action()
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,146 @@
+"""Running an exported .tflite: the detector of a file, equal to the Keras model it was made from."""
+
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from keras_lightdet.boxes.detections import Detections
+from keras_lightdet.deploy import flatbuffer
+from keras_lightdet.deploy.metadata import read_labels
+from keras_lightdet.deploy.postprocess import OUTPUTS
+from keras_lightdet.errors import ExportError
+from keras_lightdet.images import read_image, resize_image
+
+_LOGGER = logging.getLogger(__name__)
+
+Picture = np.ndarray | str | Path
+
+
+def load_runtime() -> ModuleType:
+    """Returns the module whose `Interpreter` runs .tflite files: ai_edge_litert's, else TensorFlow's.
+
+    Raises:
+        ExportError: Neither is there.
+    """
+    try:
+        return importlib.import_module("ai_edge_litert.interpreter")
+    except ImportError:
+        _LOGGER.warning(
+            "ai-edge-litert is not installed; running .tflite files with TensorFlow's own interpreter, which "
+            'is about to leave TensorFlow. Do `pip install "keras-lightdet[export]"`.'
+        )
+    try:
+        return importlib.import_module("tensorflow.lite.python.interpreter")
+    except ImportError:
+        raise ExportError(
+            "Expected a runtime for .tflite files, found neither ai-edge-litert nor TensorFlow Lite. "
+            'Do `pip install "keras-lightdet[export]"`.'
+        ) from None
+
+
+def make_interpreter(content: bytes, *, num_threads: int = 1, name: str = "the converted model"):
+    """Returns an interpreter with its tensors allocated.
+
+    Raises:
+        ExportError: The flatbuffer is damaged or needs an op that the runtime lacks.
+    """
+    try:
+        interpreter = load_runtime().Interpreter(model_content=content, num_threads=num_threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ExportError(
+            f"Expected {name} to be a model that the TFLite runtime loads, got {error}. Do export it again."
+        ) from None
+    return interpreter
+
+
+class Graph:
+    """A .tflite graph as a function of named arrays.
+
+    Attributes:
+        input_shapes: Shape of each input in the signature.
+        output_names: The outputs in the signature.
+    """
+
+    def __init__(self, content: bytes, *, num_threads: int = 1, name: str = "the converted model"):
+        self.interpreter = make_interpreter(content, num_threads=num_threads, name=name)
+        self._inputs, self._outputs = flatbuffer.signature_tensors(flatbuffer.unpack(content, name))
+        details = {detail["index"]: detail for detail in self.interpreter.get_input_details()}
+        self.input_shapes = {key: tuple(details[i]["shape"].tolist()) for key, i in self._inputs.items()}
+        self.output_names = tuple(self._outputs)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the named outputs."""
+        for name, index in self._inputs.items():
+            self.interpreter.set_tensor(index, inputs[name])
+        self.interpreter.invoke()
+        return {name: self.interpreter.get_tensor(index) for name, index in self._outputs.items()}
+
+
+class TFLiteDetector:
+    """A detector out of a .tflite file with post-processing inside.
+
+    Args:
+        path: A file written by `export_tflite`.
+        num_threads: Threads of the interpreter.
+
+    Attributes:
+        input_size: `(H, W)` of the network.
+        class_names: The labels packed in the file.
+
+    Raises:
+        ExportError: The file is absent, damaged, without labels, or without post-processing.
+    """
+
+    def __init__(self, path: str | Path, *, num_threads: int = 1):
+        name = repr(str(path))
+        self.class_names = read_labels(path)
+        self._graph = Graph(flatbuffer.read_content(path), num_threads=num_threads, name=name)
+        if list(self._graph.input_shapes) != ["images"] or set(self._graph.output_names) != set(OUTPUTS):
+            raise ExportError(
+                f"Expected {name} to take 'images' and give {OUTPUTS}, got {list(self._graph.input_shapes)} "
+                f"and {self._graph.output_names}. Do export it with postprocess='builtin' or 'custom_op'."
+            )
+        self.input_size: tuple[int, int] = self._graph.input_shapes["images"][1:3]
+
+    def detect(
+        self, images: Picture | Sequence[Picture], score_threshold: float = 0.3
+    ) -> Detections | list[Detections]:
+        """Detects objects, as `DetectorModel.detect` does.
+
+        Args:
+            images: One picture or a list: uint8 `[H, W, 3]` RGB arrays or paths, of any size.
+            score_threshold: Lowest score to keep, 0..1; below the one baked into the file it has no effect.
+
+        Returns:
+            Detections in pixels of the picture given; a list of them for a list.
+        """
+        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            return self._detect_one(images, score_threshold)
+        return [self._detect_one(image, score_threshold) for image in images]
+
+    def _detect_one(self, picture: Picture, score_threshold: float) -> Detections:
+        image = read_image(picture) if isinstance(picture, str | Path) else np.asarray(picture)
+        if image.ndim != 3 or image.shape[-1] != 3:
+            raise ValueError(f"Expected a picture of shape [H, W, 3], got {image.shape}. Do convert it to RGB.")
+        resized = resize_image(image, self.input_size)
+        found = self._graph.run({"images": resized[None]})
+        return to_detections(found, image.shape[:2], self.class_names).above(score_threshold)
+
+
+def to_detections(outputs: Mapping[str, np.ndarray], size: tuple[int, int], class_names: Sequence[str]) -> Detections:
+    """Turns a file's four outputs into detections in pixels of a picture of `size` `(H, W)`."""
+    count = int(np.ravel(outputs["count"])[0])
+    y_min, x_min, y_max, x_max = np.asarray(outputs["boxes"])[0, :count].T
+    height, width = size
+    boxes = np.stack([x_min * width, y_min * height, x_max * width, y_max * height], axis=-1)
+    return Detections(
+        boxes.astype(np.float32),
+        np.asarray(outputs["scores"])[0, :count],
+        np.asarray(outputs["labels"])[0, :count].astype(np.int32),
+        tuple(class_names),
+    )

@@ -1,0 +1,127 @@
+"""The grid prediction of YOLOv3-style detectors: decoding and loss of boxes, objectness and classes at every anchor."""
+
+from dataclasses import dataclass, field
+
+import keras
+from keras import ops
+
+from keras_lightdet.boxes import (
+    GridAnchors,
+    GridCoding,
+    GridMatch,
+    PlacedAnchors,
+    iou,
+    match_grid_anchors,
+    pairwise_intersection,
+    pairwise_iou,
+)
+from keras_lightdet.boxes.overlap import box_area
+from keras_lightdet.boxes.spec import Spec
+from keras_lightdet.detection.model import global_sum
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+@dataclass(frozen=True)
+class GridLoss(Spec):
+    """Numbers of the grid loss.
+
+    Attributes:
+        box_kind: Overlap whose complement is the box loss: "iou", "giou", "diou" or "ciou".
+        box_weight: Weight of the box loss.
+        objectness_weight: Weight of the objectness loss.
+        class_weight: Weight of the class loss.
+        focal_gamma: Exponent of `|target - objectness|`, which quiets the many easy anchors.
+        ignore_iou: An unmatched anchor whose box overlaps a true box (or lies inside one to ignore) by more than
+            this is no negative.
+    """
+
+    box_kind: str = "ciou"
+    box_weight: float = 5.0
+    objectness_weight: float = 1.0
+    class_weight: float = 1.0
+    focal_gamma: float = 2.0
+    ignore_iou: float = 0.7
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+@dataclass(frozen=True)
+class GridHead(Spec):
+    """What a grid detector's raw outputs mean, and how they are trained.
+
+    Raw outputs are float32 `{"box_deltas" [B, N, 4], "objectness" [B, N], "class_logits" [B, N, K]}` in the order of
+    `GridAnchors.place`.
+    """
+
+    anchors: GridAnchors
+    coding: GridCoding = field(default_factory=GridCoding)
+    match: GridMatch = field(default_factory=GridMatch)
+    loss: GridLoss = field(default_factory=GridLoss)
+
+    loss_names = ("box_loss", "objectness_loss", "class_loss")
+
+    def decode_boxes(self, box_deltas, placed: PlacedAnchors):
+        """Returns boxes `[B, N, 4]` in xyxy pixels, which may leave the picture."""
+        return self.coding.decode(box_deltas, placed.centers, placed.sizes, placed.strides)
+
+    def decode_scores(self, raw: dict):
+        """Returns `[B, N, K]`: the probability of an object times that of each class, given one."""
+        return ops.sigmoid(raw["objectness"])[..., None] * ops.sigmoid(raw["class_logits"])
+
+    def compute_losses(self, raw: dict, targets: dict, placed: PlacedAnchors) -> dict:
+        """Computes the loss of YOLOv3 with an IoU-family box term.
+
+        Every term is summed over anchors and divided by the number of matched anchors in the batch of all replicas.
+
+        Args:
+            raw: The network's outputs.
+            targets: See `DetectorModel`.
+            placed: The anchors laid over the batch's pictures.
+
+        Returns:
+            `{"box_loss", "objectness_loss", "class_loss"}`, float32 scalars, weighted.
+        """
+        ignore = ops.logical_and(targets["labels"] >= 0, ops.cast(targets["ignore"], "bool"))
+        real = ops.logical_and(targets["labels"] >= 0, ops.logical_not(ignore))
+        true_boxes = ops.where(ops.expand_dims(targets["labels"] >= 0, -1), targets["boxes"], 0.0)
+        shape_sizes = ops.reshape(ops.convert_to_tensor(self.anchors.sizes, "float32"), (-1, 2))
+        matched = match_grid_anchors(
+            placed.centers, placed.strides, placed.shapes, shape_sizes, true_boxes, real, self.match
+        )
+        positive = ops.cast(matched >= 0, "float32")
+        index = ops.maximum(matched, 0)
+        boxes = self.decode_boxes(raw["box_deltas"], placed)
+        overlap = iou(boxes, ops.take_along_axis(true_boxes, index[..., None], axis=1), self.loss.box_kind)
+
+        still = ops.stop_gradient(boxes)
+        quality = ops.clip(ops.stop_gradient(overlap), 0.0, 1.0) * positive
+        counted = ops.maximum(positive, 1.0 - self._undecided(still, true_boxes, real, ignore))
+        objectness_term = _focal_cross_entropy(quality, raw["objectness"], self.loss.focal_gamma)
+
+        true_labels = ops.take_along_axis(ops.maximum(targets["labels"], 0), index, axis=1)
+        logits = raw["class_logits"]
+        class_term = ops.sum(
+            _cross_entropy(ops.one_hot(true_labels, logits.shape[-1], dtype="float32"), logits), axis=-1
+        )
+        scale = 1.0 / ops.maximum(global_sum(ops.sum(positive)), 1.0)
+        return {
+            "box_loss": self.loss.box_weight * scale * ops.sum((1.0 - overlap) * positive),
+            "objectness_loss": self.loss.objectness_weight * scale * ops.sum(objectness_term * counted),
+            "class_loss": self.loss.class_weight * scale * ops.sum(class_term * positive),
+        }
+
+    def _undecided(self, boxes, true_boxes, real, ignore):
+        """Marks (`[B, N]`, 1.0) anchors that overlap an object, or lie in a box to ignore, too far to be negatives."""
+        overlap = ops.where(ops.expand_dims(real, 1), pairwise_iou(boxes, true_boxes), 0.0)
+        inside = pairwise_intersection(boxes, true_boxes) / ops.maximum(ops.expand_dims(box_area(boxes), -1), 1e-6)
+        inside = ops.where(ops.expand_dims(ignore, 1), inside, 0.0)
+        return ops.cast(ops.max(ops.maximum(overlap, inside), axis=-1) > self.loss.ignore_iou, "float32")
+
+
+def _cross_entropy(targets, logits):
+    """Binary cross-entropy per element, stable for any logit."""
+    return ops.maximum(logits, 0.0) - logits * targets + ops.softplus(-ops.abs(logits))
+
+
+def _focal_cross_entropy(targets, logits, gamma: float):
+    """`|y - p|^gamma` times the cross-entropy (quality focal loss, Li et al. 2020, eq. 2)."""
+    return ops.power(ops.abs(targets - ops.sigmoid(logits)), gamma) * _cross_entropy(targets, logits)

@@ -1,0 +1,100 @@
+"""OneStageDetector: one network whose dense outputs are the detections."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_lightdet.boxes import PlacedAnchors, SelectSpec
+from keras_lightdet.detection.grid_head import GridHead
+from keras_lightdet.detection.model import DetectorModel
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+class OneStageDetector(DetectorModel):
+    """A network and the meaning of its outputs.
+
+    Args:
+        network: Functional model, images `[B, H, W, 3]` -> the raw outputs that `head` describes.
+        head: Decoding and loss.
+        class_names, input_size, select, architecture, name: See `DetectorModel`.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        head: GridHead,
+        *,
+        class_names: Sequence[str],
+        input_size: tuple[int, int],
+        select: SelectSpec,
+        architecture: Mapping | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(
+            class_names=class_names,
+            input_size=input_size,
+            select=select,
+            loss_names=head.loss_names,
+            architecture=architecture,
+            name=name,
+        )
+        self.network = network
+        self.head = head
+        self.built = True
+
+    def class_layers(self) -> list[keras.layers.Layer]:
+        """Returns the layers whose weights belong to the classes: all others serve any set of classes."""
+        return [layer for layer in self.network.layers if layer.name.endswith("_class")]
+
+    def call(self, images, training: bool = False) -> dict:
+        """Returns the raw float32 outputs of `images` `[B, H, W, 3]`, 0..255."""
+        raw = self.network(ops.cast(images, self.compute_dtype), training=training)
+        return {key: ops.cast(value, "float32") for key, value in raw.items()}
+
+    def compute_losses(self, images, targets: dict, training: bool) -> dict:
+        """Computes the head's losses of a batch, see `DetectorModel.compute_losses`."""
+        return self.head.compute_losses(self(images, training=training), targets, self._place_anchors(images))
+
+    def decode(self, raw: dict) -> tuple:
+        """Returns boxes `[B, N, 4]` (xyxy pixels, clipped to the input) and scores `[B, N, K]`, 0..1."""
+        height, width = self.input_size
+        boxes = self.head.decode_boxes(raw["box_deltas"], self.head.anchors.place(self.input_size))
+        boxes = ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32"))
+        return boxes, self.head.decode_scores(raw)
+
+    def _place_anchors(self, images) -> PlacedAnchors:
+        height, width = images.shape[1:3]
+        if height is not None and width is not None:
+            return self.head.anchors.place((height, width))
+        # Batches of changing size (multi-scale training): the anchors come from NumPy at each step.
+        parts = tf.numpy_function(
+            self._anchor_arrays, [tf.shape(images)[1:3]], [tf.float32, tf.float32, tf.float32, tf.int32]
+        )
+        return PlacedAnchors(
+            *(
+                tf.ensure_shape(part, shape)
+                for part, shape in zip(parts, ([None, 2], [None, 2], [None], [None]), strict=True)
+            )
+        )
+
+    def _anchor_arrays(self, image_size) -> tuple:
+        placed = self.head.anchors.place(tuple(image_size))
+        return placed.centers, placed.sizes, placed.strides, placed.shapes
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments, the network included."""
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "head": keras.saving.serialize_keras_object(self.head),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "OneStageDetector":
+        """Rebuilds the network and the specs that `get_config` wrote."""
+        config = dict(config)
+        for key in ("network", "head", "select"):
+            config[key] = keras.saving.deserialize_keras_object(config[key])
+        return cls(**config)

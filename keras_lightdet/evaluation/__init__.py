@@ -1,0 +1,28 @@
+"""Scores of detectors by the rules of COCO and PASCAL VOC, and what is made of them."""
+
+from keras_lightdet.evaluation.callback import EvaluateDetector
+from keras_lightdet.evaluation.coco import evaluate_coco, evaluate_coco_json
+from keras_lightdet.evaluation.coco_result import CocoClass, CocoResult
+from keras_lightdet.evaluation.curves import PrecisionRecall
+from keras_lightdet.evaluation.grid import draw_grid, save_prediction_grid
+from keras_lightdet.evaluation.prediction import predict_data
+from keras_lightdet.evaluation.report import class_table, plot_precision_recall, result_as_data
+from keras_lightdet.evaluation.voc import VocClass, VocResult, evaluate_voc
+
+__all__ = [
+    "CocoClass",
+    "CocoResult",
+    "EvaluateDetector",
+    "PrecisionRecall",
+    "VocClass",
+    "VocResult",
+    "class_table",
+    "draw_grid",
+    "evaluate_coco",
+    "evaluate_coco_json",
+    "evaluate_voc",
+    "plot_precision_recall",
+    "predict_data",
+    "result_as_data",
+    "save_prediction_grid",
+]

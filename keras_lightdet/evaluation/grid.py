@@ -1,0 +1,186 @@
+"""A sheet of pictures with what a detector found beside what is labelled."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from keras_lightdet.boxes.detections import Detections
+from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.drawing import IGNORED_COLOUR, class_colour, draw
+from keras_lightdet.errors import DataError
+from keras_lightdet.images import read_image
+
+_log = logging.getLogger(__name__)
+
+SHOWN_SCORE = 0.3
+_TILE = 400
+_COLUMNS = 2
+_GAP = 8
+_FONT_SIZE = 15
+_PAPER, _INK = (250, 250, 250), (20, 20, 20)
+
+
+def save_prediction_grid(
+    data: DetectionData,
+    detections: Sequence[Detections],
+    path: str | os.PathLike,
+    *,
+    pictures: int = 8,
+    min_score: float = SHOWN_SCORE,
+) -> None:
+    """Writes a sheet of predictions beside truth, of pictures spread evenly over a data set.
+
+    Pictures that cannot be read are left out with a warning.
+
+    Args:
+        data: The labelled pictures.
+        detections: One per record, in the records' order and pixels.
+        path: The picture file to write, such as `grid.png`; its folder is made.
+        pictures: How many pictures to show at most.
+        min_score: Leaves out detections below this score.
+
+    Raises:
+        DataError: The numbers of records and detections differ, or no picture can be read.
+    """
+    if len(detections) != len(data.records):
+        raise DataError(
+            f"Expected one Detections per picture, {len(data.records)} in all, got {len(detections)}. "
+            "Predict the very records that are drawn, in their order."
+        )
+    count = min(pictures, len(data.records))
+    images, records, found = [], [], []
+    for index in np.linspace(0, len(data.records) - 1, count).round().astype(int):
+        try:
+            images.append(read_image(data.records[index].path))
+        except DataError as error:
+            _log.warning("Left out of %s: %s", path, error)
+            continue
+        records.append(data.records[index])
+        found.append(detections[index])
+    if not images:
+        raise DataError(f"Expected pictures to draw in {path}, got none that can be read of {len(data.records)}.")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    draw_grid(images, found, records, data.class_names, min_score=min_score).save(path)
+
+
+def draw_grid(
+    images: Sequence[np.ndarray],
+    detections: Sequence[Detections],
+    truths: Sequence[ImageRecord],
+    class_names: Sequence[str],
+    *,
+    min_score: float = SHOWN_SCORE,
+    columns: int = _COLUMNS,
+) -> Image.Image:
+    """Draws pairs of pictures, found boxes on the left, labelled ones on the right, with a legend below.
+
+    Args:
+        images: Uint8 `[H, W, 3]` RGB, of any sizes, at least one.
+        detections: What was found in each, in its pixels.
+        truths: The labels of each; boxes to be ignored are grey.
+        class_names: Names in label order.
+        min_score: Leaves out detections below this score.
+        columns: Pairs in a row.
+
+    Raises:
+        DataError: There is no picture, or the boxes cannot be drawn (see `keras_lightdet.draw`).
+    """
+    if not images:
+        raise DataError("Expected at least one picture to draw, got none.")
+    pairs = [
+        _pair(image, found, truth, class_names, min_score)
+        for image, found, truth in zip(images, detections, truths, strict=True)
+    ]
+    columns, width = min(columns, len(pairs)), max(pair.width for pair in pairs)
+    pairs = [_joined([pair, Image.new("RGB", (width, 0))], 0, axis=1) for pair in pairs]
+    rows = [_beside(pairs[i : i + columns], 2 * _GAP) for i in range(0, len(pairs), columns)]
+    return _framed(_stacked([*rows, _legend(detections, truths, class_names, min_score, rows[0].width)]))
+
+
+def _pair(
+    image: np.ndarray, found: Detections, truth: ImageRecord, class_names: Sequence[str], min_score: float
+) -> Image.Image:
+    height, width = image.shape[:2]
+    scale = _TILE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    tile = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    factors = np.array([size[0] / width, size[1] / height] * 2, np.float32)
+    found = dataclasses.replace(found, boxes=np.asarray(found.boxes) * factors)
+    truth = dataclasses.replace(truth, boxes=np.asarray(truth.boxes) * factors)
+    shown = int(np.sum(np.asarray(found.scores) >= min_score))
+    to_find = int(np.sum(~np.asarray(truth.ignore, bool)))
+    left = _captioned(draw(tile, found, class_names, min_score=min_score), f"found: {shown}")
+    right = _captioned(draw(tile, None, class_names, truth=truth), f"labelled: {to_find}")
+    return _stacked([_text(os.path.basename(truth.path)), _beside([left, right], _GAP)])
+
+
+def _legend(
+    detections: Sequence[Detections],
+    truths: Sequence[ImageRecord],
+    class_names: Sequence[str],
+    min_score: float,
+    width: int,
+) -> Image.Image:
+    """Names the colours that occur, in as many lines as they need."""
+    present = set()
+    for found, truth in zip(detections, truths, strict=True):
+        present |= {*map(int, found.labels[found.scores >= min_score]), *map(int, truth.labels)}
+    entries = [(class_names[label], class_colour(label)) for label in sorted(present)]
+    if any(np.any(truth.ignore) for truth in truths):
+        entries.append(("not scored", IGNORED_COLOUR))
+    lines, line, used = [], [], 0
+    for name, colour in entries:
+        entry = _entry(name, colour)
+        if line and used + entry.width > width:
+            lines.append(_beside(line, 2 * _GAP))
+            line, used = [], 0
+        line.append(entry)
+        used += entry.width + 2 * _GAP
+    note = _text(f"solid: found, score at least {min_score:.2f}; dashed: labelled")
+    return _stacked([*lines, *([_beside(line, 2 * _GAP)] if line else []), note])
+
+
+def _entry(name: str, colour: tuple[int, int, int]) -> Image.Image:
+    text = _text(name)
+    swatch = Image.new("RGB", (text.height, text.height), colour)
+    return _beside([swatch, text], _GAP // 2)
+
+
+def _captioned(image: Image.Image, caption: str) -> Image.Image:
+    return _stacked([image, _text(caption)], gap=2)
+
+
+def _text(text: str) -> Image.Image:
+    font = ImageFont.load_default(_FONT_SIZE)
+    line = Image.new("RGB", (int(font.getlength(text)) + 2, sum(font.getmetrics())), _PAPER)
+    ImageDraw.Draw(line).text((0, 0), text, fill=_INK, font=font)
+    return line
+
+
+def _beside(images: Sequence[Image.Image], gap: int) -> Image.Image:
+    return _joined(images, gap, axis=0)
+
+
+def _stacked(images: Sequence[Image.Image], gap: int = _GAP) -> Image.Image:
+    return _joined(images, gap, axis=1)
+
+
+def _joined(images: Sequence[Image.Image], gap: int, axis: int) -> Image.Image:
+    size = [max(image.size[d] for image in images) for d in (0, 1)]
+    size[axis] = sum(image.size[axis] for image in images) + gap * (len(images) - 1)
+    sheet, place = Image.new("RGB", tuple(size), _PAPER), [0, 0]
+    for image in images:
+        sheet.paste(image, tuple(place))
+        place[axis] += image.size[axis] + gap
+    return sheet
+
+
+def _framed(image: Image.Image) -> Image.Image:
+    sheet = Image.new("RGB", (image.width + 2 * _GAP, image.height + 2 * _GAP), _PAPER)
+    sheet.paste(image, (_GAP, _GAP))
+    return sheet

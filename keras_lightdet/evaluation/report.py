@@ -1,0 +1,113 @@
+"""Results told to people: a per-class table as text, numbers as data, precision-recall curves as a plot."""
+
+import math
+import os
+from collections.abc import Sequence
+
+from keras_lightdet.evaluation.coco_result import CocoResult
+from keras_lightdet.evaluation.voc import VocResult
+
+MAX_CURVES = 10  # the colours of matplotlib's cycle
+_PLOT_INCHES = (8.0, 5.0)
+_PLOT_DPI = 110
+
+
+def result_as_data(result: CocoResult | VocResult) -> dict:
+    """Returns a result as plain JSON-able data: its figures, and "classes", the rows of the per-class table.
+
+    Figures that do not exist, because there was no object to find, are None.
+    """
+    return {
+        **{name: _none_if_nan(value) for name, value in result.figures().items()},
+        "classes": [{key: _none_if_nan(value) for key, value in row.items()} for row in result.rows()],
+    }
+
+
+def class_table(result: CocoResult | VocResult) -> str:
+    """Returns the per-class table as text, figures in percent, with the summary figures below it.
+
+    Figures that do not exist, because there was no object to find, are shown as "-".
+    """
+    rows = result.rows()
+    summary = "  ".join(f"{name} {_percent(value)}" for name, value in result.figures().items())
+    if not rows:
+        return summary
+    header = list(rows[0])
+    cells = [header, *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = [_aligned(row, widths) for row in cells]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", summary])
+
+
+def plot_precision_recall(result: CocoResult | VocResult, path: str | os.PathLike) -> None:
+    """Draws the precision-recall curve of each class to a picture file.
+
+    VOC's curves have a point for each detection; COCO's are at IoU 0.50. With more than `MAX_CURVES` classes
+    the best and the worst ones are drawn, as more cannot be told apart.
+
+    Args:
+        result: What an evaluation answered.
+        path: The file to write; its suffix says the format, such as .png or .pdf.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("Expected matplotlib for plots. Do: pip install 'keras-lightdet[train]'") from error
+
+    # No pyplot: it keeps every figure, and may look for a display.
+    figure = Figure(figsize=_PLOT_INCHES, dpi=_PLOT_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, ap, curve in _curves(result):
+        # From recall 0 at the first precision, and down to 0 at the end, as both ways of averaging have it.
+        recall = [0.0, *curve.recall, *curve.recall[-1:]]
+        precision = [*curve.precision[:1], *curve.precision, 0.0]
+        if len(curve.recall):
+            axes.plot(recall, precision, linewidth=1.6, label=f"{name}  {_percent(ap)}")
+        else:
+            axes.plot([0.0], [0.0], marker="x", linestyle="none", label=f"{name}  {_percent(ap)}")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0.0, 1.01), ylim=(0.0, 1.02), title=_title(result))
+    axes.grid(alpha=0.3)
+    if axes.has_data():
+        figure.legend(loc="outside right upper", fontsize=8)
+    figure.savefig(path)
+
+
+def _curves(result: CocoResult | VocResult) -> list[tuple]:
+    """Returns (name, AP, curve) of the classes to draw, best first."""
+    is_coco = isinstance(result, CocoResult)
+    curves = [(c.name, c.AP50 if is_coco else c.AP, c.curve) for c in result.classes if c.truths]
+    curves.sort(key=lambda curve: -curve[1])
+    if len(curves) <= MAX_CURVES:
+        return curves
+    half = MAX_CURVES // 2
+    return curves[:half] + curves[-half:]
+
+
+def _title(result: CocoResult | VocResult) -> str:
+    if isinstance(result, CocoResult):
+        return f"COCO at IoU 0.50: AP50 {_percent(result.AP50)} %"
+    return f"VOC {result.metric} at IoU {result.iou_threshold:.2f}: mAP {_percent(result.mAP)} %"
+
+
+def _cell(value: object) -> str:
+    return _percent(value) if isinstance(value, float) else str(value)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (
+        text.ljust(w) if not i else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
+    )
+    return "  ".join([first, *others]).rstrip()
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _none_if_nan(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,264 @@
+"""What the detector recipes share: flags, data, callbacks and what is left in the output folder."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_lightdet import deploy, evaluation, training
+from keras_lightdet.data import (
+    AugmentSpec,
+    DecodeFailures,
+    DetectionData,
+    default_splits,
+    draw_scenes,
+    fit_anchors,
+    load_data,
+    steps_per_epoch,
+    train_batches,
+)
+from keras_lightdet.images import read_image
+from keras_lightdet.weights import SUFFIX, load_trunk, load_weights, read_record
+
+DEMO = {"epochs": 40, "batch_size": 8, "input_size": 192, "train": 400, "test": 100}
+# A run of minutes needs larger steps, and pictures that are varied less.
+DEMO_PEAK = 3e-3
+DEMO_AUGMENT = AugmentSpec(zoom_out=0.0, crop=0.0, jitter=0.5, mosaic=0.0)
+MOSAIC_SHARE = 0.8  # of the run; the last steps see whole pictures only, as the network will
+CALIBRATION_PICTURES = 100
+GRID_PICTURES = 12
+SHOWN_ISSUES = 5
+CHECK = Path(__file__).parents[1] / "export" / "check_tflite.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The pictures to train on and those to score on."""
+
+    train: DetectionData
+    test: DetectionData
+
+
+def parse_args(doc: str, *, name: str, epochs: int, input_size: int, argv: Sequence[str] | None = None):
+    """Reads the flags that all detector recipes have; `doc` is the recipe's docstring."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data-dir", type=Path, help="VOC tree or COCO folder; without it the public data set is fetched"
+    )
+    parser.add_argument("--format", choices=("auto", "voc", "coco"), default="auto", help="of --data-dir")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs") / name, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, help=f"default: {epochs}")
+    parser.add_argument("--batch-size", type=int, help="default: the paper's, 24 up to 320 pixels and 12 above")
+    parser.add_argument("--input-size", type=int, help=f"side of the network input in pixels; default: {input_size}")
+    parser.add_argument(
+        "--weights", help="a .weights.h5 to start from; other classes keep all but the class predictions"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir")
+    parser.add_argument("--demo", action="store_true", help="train on drawn scenes: no data, no network, some minutes")
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first fault in the data instead of skipping it"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights, shuffle and augmentation; default: %(default)s"
+    )
+    parser.add_argument(
+        "--export", action="store_true", help="write and check the int8 .tflite at the end (--demo does)"
+    )
+    args = parser.parse_args(argv)
+    if args.demo and args.data_dir:
+        parser.error("--demo draws its own data: leave out --data-dir.")
+    defaults = DEMO if args.demo else {"epochs": epochs, "input_size": input_size}
+    args.epochs = args.epochs or defaults["epochs"]
+    args.input_size = args.input_size or defaults["input_size"]
+    args.batch_size = args.batch_size or defaults.get("batch_size") or (24 if args.input_size <= 320 else 12)
+    args.export = args.export or args.demo
+    return args
+
+
+class DetectorRun:
+    """One training of one detector: data before it, files after it.
+
+    Args:
+        args: Of `parse_args`.
+        fetch: Loads the public data set into a folder, where none is given.
+        metric: What decides the best weights, see `EvaluateDetector`.
+    """
+
+    def __init__(self, args, *, fetch: Callable[[Path], Splits], metric: str):
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+        training.make_reproducible(args.seed)
+        self.args = args
+        self.metric = metric
+        self.best_path = args.output_dir / f"best{SUFFIX}"
+        self.splits = self._load(fetch)
+        self.steps_per_epoch = steps_per_epoch(self.splits.train, args.batch_size)
+        self.total_steps = self.steps_per_epoch * args.epochs
+        for name, data in (("train", self.splits.train), ("test", self.splits.test)):
+            print(summarise(name, data))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in label order."""
+        return self.splits.train.class_names
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Of the network."""
+        return (self.args.input_size, self.args.input_size, 3)
+
+    @property
+    def augment(self) -> AugmentSpec:
+        """How training pictures are varied."""
+        until = int(MOSAIC_SHARE * self.total_steps)
+        return DEMO_AUGMENT if self.args.demo else AugmentSpec(mosaic_until_step=until)
+
+    def warmup_cosine(self, peak: float, final: float) -> keras.optimizers.schedules.LearningRateSchedule:
+        """Returns a rate that warms up for an epoch and falls to `final` at the end; the demo has its own peak."""
+        peak = DEMO_PEAK if self.args.demo else peak
+        return training.warmup_cosine(peak, self.total_steps, self.steps_per_epoch, final=final)
+
+    def fit_anchors(self, num_levels: int, per_level: int) -> tuple | None:
+        """Returns anchors clustered on the training boxes in pixels of the input; None where weights bring theirs."""
+        if self.args.weights:
+            return None
+        size, seed = self.input_shape[:2], self.args.seed
+        fit = fit_anchors(self.splits.train, size, num_levels=num_levels, per_level=per_level, seed=seed)
+        print(f"anchors: mean best IoU {fit.mean_best_iou:.3f}, recall at IoU 0.5 {fit.recall:.3f}: {fit.anchors}")
+        return fit.anchors
+
+    def start_from(self, model) -> None:
+        """Loads `--weights`, without the class predictions where the classes differ."""
+        if not self.args.weights:
+            return
+        same = tuple(read_record(self.args.weights)["class_names"]) == self.class_names
+        (load_weights if same else load_trunk)(model, self.args.weights)
+        print(f"started from {self.args.weights}" + ("" if same else ", class predictions anew"))
+
+    def fit(self, model) -> None:
+        """Trains a compiled model, or goes on with it, and leaves its best weights in it."""
+        args, folder = self.args, self.args.output_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "labels.txt").write_text("\n".join(self.class_names) + "\n", encoding="utf-8")
+        failures = DecodeFailures()
+        scores = evaluation.EvaluateDetector(
+            self.splits.test, metric=self.metric, batch_size=args.batch_size, best_path=self.best_path
+        )
+        log = training.RunLog(folder / "metrics.json", best=scores.monitor)
+        checkpoint = training.TrainingCheckpoint(folder / "last", stateful=(scores, log), run_config=self._config())
+        board = keras.callbacks.TensorBoard(folder / "logs", write_graph=False)
+        training.fit_resumable(
+            model,
+            lambda step: train_batches(
+                self.splits.train,
+                self.input_shape[:2],
+                args.batch_size,
+                seed=args.seed,
+                augment=self.augment,
+                start_step=step,
+                strict=args.strict,
+                failures=failures,
+            ),
+            epochs=args.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            checkpoint=checkpoint,
+            callbacks=[training.StopOnNonFinite(self.splits.train), scores, log, training.ProgressLines(), board],
+            resume=args.resume,
+        )
+        load_weights(model, self.best_path)
+
+    def finish(self, model) -> None:
+        """Scores the best weights by every rule, draws predictions beside the truth, and exports."""
+        folder, test = self.args.output_dir, self.splits.test
+        detections = evaluation.predict_data(model, test, self.args.batch_size)
+        results = {
+            "voc07": evaluation.evaluate_voc(test, detections, metric="voc07"),
+            "voc": evaluation.evaluate_voc(test, detections, metric="area"),
+            "coco": evaluation.evaluate_coco(test, detections),
+        }
+        scores = {name: evaluation.result_as_data(result) for name, result in results.items()}
+        (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        evaluation.plot_precision_recall(results["voc"], folder / "precision_recall.png")
+        evaluation.save_prediction_grid(test, detections, folder / "predictions.png", pictures=GRID_PICTURES)
+        for name, result in results.items():
+            print(f"\n{name}\n{evaluation.class_table(result)}")
+        print(
+            f"\nbest weights {self.best_path}, pictures {folder / 'predictions.png'}, scores {folder / 'scores.json'}"
+        )
+        if self.args.export:
+            self._export(model)
+
+    def _export(self, model) -> None:
+        """Writes the int8 file and hands it to export/check_tflite.py, as a user would."""
+        train = self.splits.train.records
+        chosen = np.linspace(0, len(train) - 1, min(CALIBRATION_PICTURES, len(train))).astype(int)
+        path = self.args.output_dir / "detector.tflite"
+        print(f"\nexporting {path}", flush=True)
+        deploy.export_tflite(
+            model, path, quantize="int8", calibration=(read_image(train[index].path) for index in chosen)
+        )
+        command = [sys.executable, str(CHECK), str(path), "--weights", str(self.best_path)]
+        if self.args.data_dir:
+            command += ["--data-dir", str(self.args.data_dir), "--format", self.args.format]
+        checked = subprocess.run(command, check=False)
+        if checked.returncode:
+            sys.exit(checked.returncode)  # the command has said what is wrong with the file
+
+    def _load(self, fetch: Callable[[Path], Splits]) -> Splits:
+        args = self.args
+        if args.demo:
+            args.data_dir = args.output_dir / "scenes"
+            draw_scenes(args.data_dir, {"trainval": DEMO["train"], "test": DEMO["test"]}, seed=args.seed)
+        if args.data_dir is None:
+            return fetch(args.output_dir.parent / "data")
+        first, second = default_splits(args.data_dir, args.format)
+        options = {"strict": args.strict, "seed": args.seed}
+        train = load_data(args.data_dir, first, args.format, **options)
+        return Splits(train, load_data(args.data_dir, second, args.format, class_names=train.class_names, **options))
+
+    def _config(self) -> dict:
+        """What must stay the same for a run to be resumed."""
+        args = self.args
+        return {
+            "classes": list(self.class_names),
+            "data": fingerprint(self.splits.train),
+            "epochs": args.epochs,
+            "batch_size": args.batch_size,
+            "input_size": args.input_size,
+            "seed": args.seed,
+            "weights": args.weights,
+            "augment": dataclasses.asdict(self.augment),
+        }
+
+
+def summarise(name: str, data: DetectionData) -> str:
+    """Tells in some lines what a split holds and what was wrong with it."""
+    labels = np.concatenate([record.labels for record in data.records])
+    counts = np.bincount(labels, minlength=len(data.class_names))
+    empty = sum(len(record.labels) == 0 for record in data.records)
+    lines = [
+        f"{name}: {len(data)} pictures ({empty} without objects), {len(labels)} boxes: "
+        + ", ".join(f"{label} {count}" for label, count in zip(data.class_names, counts, strict=True))
+    ]
+    if data.issues:
+        lines.append(f"  {len(data.issues)} faults in the data:")
+        lines += [f"  {issue.kind}: {issue.path}: {issue.detail}" for issue in data.issues[:SHOWN_ISSUES]]
+        lines += [f"  and {len(data.issues) - SHOWN_ISSUES} more"] if len(data.issues) > SHOWN_ISSUES else []
+    return "\n".join(lines)
+
+
+def fingerprint(data: DetectionData) -> str:
+    """Returns a hash of the pictures' ids and labels, wherever the folder stands."""
+    digest = hashlib.sha256()
+    for record in data.records:
+        digest.update(str(record.image_id).encode())
+        for values in (record.boxes, record.labels, record.ignore):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

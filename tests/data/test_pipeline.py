@@ -1,0 +1,271 @@
+"""Batches: exact pixels and boxes, pure in (seed, step), and unharmed by damaged files."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from data_trees import paint, painted_box
+from PIL import Image
+from shared_data import shared_data
+
+from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data.loading import load_data
+from keras_lightdet.data.picture_reader import DecodeFailures
+from keras_lightdet.data.pipeline import eval_batches, shuffled_indices, steps_per_epoch, train_batches
+from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.images import read_image, resize_image
+
+SIZE = (64, 96)
+NO_GEOMETRY = {"flip": 0.0, "zoom_out": 0.0, "crop": 0.0, "jitter": 0.0, "mosaic": 0.0}
+NO_COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+
+
+def painted_data(folder, count=11) -> DetectionData:
+    """Pictures of several sizes, each with one bright rectangle; the last has none."""
+    records, rng = [], np.random.default_rng(0)
+    for number in range(count):
+        width, height = (int(side) for side in rng.integers(60, 140, 2))
+        x, y = int(rng.integers(2, width // 2)), int(rng.integers(2, height // 2))
+        box = (x, y, x + width // 3, y + height // 3)
+        empty = number == count - 1
+        path = folder / f"p{number}.png"
+        Image.fromarray(paint(height, width, (0, 0, 0, 0) if empty else box)).save(path)
+        boxes = np.zeros([0, 4], np.float32) if empty else np.float32([box])
+        labels, flags = np.full(len(boxes), number % 3, np.int32), np.zeros(len(boxes), bool)
+        records.append(ImageRecord(str(path), number, width, height, boxes, labels, flags, flags.astype(np.float32)))
+    return DetectionData(tuple(records), ("a", "b", "c"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return painted_data(tmp_path_factory.mktemp("painted"))
+
+
+def take(batches, count):
+    return [tf.nest.map_structure(lambda tensor: tensor.numpy(), batch) for batch in batches.take(count)]
+
+
+def assert_same(first, second):
+    for a, b in zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_evaluation_is_in_order_with_the_readers_pixels(data):
+    batches = take(eval_batches(data, SIZE, 4), 99)
+    assert [len(images) for images, _ in batches] == [4, 4, 3]
+    images = np.concatenate([images for images, _ in batches])
+    targets = {key: np.concatenate([t[key] for _, t in batches]) for key in batches[0][1]}
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(targets["sources"], [[number, -1, -1, -1] for number in range(11)])
+    for number, record in enumerate(data.records):
+        np.testing.assert_array_equal(images[number], resize_image(read_image(record.path), SIZE))
+        scale = np.float32([SIZE[1] / record.width, SIZE[0] / record.height] * 2)
+        valid = targets["labels"][number] >= 0
+        np.testing.assert_allclose(targets["boxes"][number][valid], record.boxes * scale, rtol=1e-5)
+        np.testing.assert_array_equal(targets["labels"][number][valid], record.labels)
+
+
+def test_training_without_augmentation_has_the_pixels_of_evaluation(data):
+    evaluated, _ = take(eval_batches(data, SIZE, 11), 1)[0]
+    for images, targets in take(train_batches(data, SIZE, 4, seed=3, augment=None), 3):
+        np.testing.assert_array_equal(images, evaluated[targets["sources"][:, 0]])
+        assert (targets["sources"][:, 1:] == -1).all()
+
+
+@pytest.mark.parametrize("augment", [AugmentSpec(), AugmentSpec(mosaic=1.0), AugmentSpec(mosaic=0.0)])
+def test_augmented_boxes_cover_their_pixels(data, augment):
+    augment = dataclasses.replace(augment, **NO_COLOUR)
+    checked = 0
+    for images, targets in take(train_batches(data, SIZE, 8, seed=1, augment=augment), 5):
+        for image, boxes, labels in zip(images, targets["boxes"], targets["labels"], strict=True):
+            assert (boxes[labels < 0] == 0).all()
+            bright = (image.astype(np.float32).mean(-1) > 185).astype(np.uint8)
+            covered = np.zeros_like(bright)
+            for box in boxes[labels >= 0]:
+                x0, y0, x1, y1 = np.round(box).astype(int)
+                covered[y0:y1, x0:x1] = 1
+                if x1 - x0 > 4 and y1 - y0 > 4:
+                    assert bright[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].mean() > 0.98
+                    checked += 1
+            grown = tf.nn.max_pool2d(covered[None, ..., None].astype(np.float32), 5, 1, "SAME")[0, ..., 0].numpy()
+            assert (bright * (1 - grown)).sum() <= 4
+    assert checked > 25
+
+
+def test_one_bright_box_ends_where_its_pixels_end(data):
+    augment = AugmentSpec(**NO_COLOUR, mosaic=0.0)
+    errors = []
+    for images, targets in take(train_batches(data, (160, 160), 8, seed=2, augment=augment), 4):
+        for image, boxes, labels in zip(images, targets["boxes"], targets["labels"], strict=True):
+            if (labels >= 0).any():
+                errors.append(np.abs(painted_box(image) - boxes[labels >= 0][0]).max())
+    assert len(errors) > 15 and np.median(errors) <= 1.0 and max(errors) < 4.0
+
+
+@pytest.mark.parametrize(("batch_size", "step"), [(8, 3), (3, 5), (5, 1)])
+def test_resuming_gives_the_very_batches(data, batch_size, step):
+    # One with mosaics is enough: their graph takes seconds to build, three times.
+    mosaic = {"mosaic": 0.5, "mosaic_until_step": 4} if batch_size == 5 else {"mosaic": 0.0}
+    options = {"seed": 9, "augment": AugmentSpec(**mosaic)}
+    straight = take(train_batches(data, SIZE, batch_size, **options), step + 3)
+    resumed = take(train_batches(data, SIZE, batch_size, start_step=step, **options), 3)
+    assert_same(straight[step:], resumed)
+    other = take(train_batches(data, SIZE, batch_size, seed=10, augment=options["augment"]), 1)
+    assert not np.array_equal(other[0][0], straight[0][0])
+
+
+def test_augmentation_ends_at_its_step(data):
+    augment = AugmentSpec(mosaic=1.0, mosaic_until_step=2, until_step=4)
+    batches = take(train_batches(data, SIZE, 4, seed=0, augment=augment), 6)
+    mosaics = [(targets["sources"][:, 1] >= 0).all() for _, targets in batches]
+    assert mosaics == [True, True, False, False, False, False]
+    evaluated, _ = take(eval_batches(data, SIZE, 11), 1)[0]
+    plain = [np.array_equal(images, evaluated[targets["sources"][:, 0]]) for images, targets in batches]
+    assert plain == [False, False, False, False, True, True]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
+def test_each_pass_is_another_permutation(count):
+    indices = shuffled_indices(tf.range(5 * count, dtype=tf.int64), count, seed=4).numpy().reshape(5, count)
+    assert (np.sort(indices) == np.arange(count)).all()
+    if count == 100:
+        assert len({tuple(order) for order in indices}) == 5
+        assert not np.array_equal(indices[0], shuffled_indices(tf.range(100, dtype=tf.int64), count, 5))
+
+
+def test_an_epoch_sees_every_picture(data):
+    assert steps_per_epoch(data, 4) == 3
+    sources = [t["sources"][:, 0] for _, t in take(train_batches(data, SIZE, 4, seed=0, augment=None), 3)]
+    assert set(np.concatenate(sources)) == set(range(11))
+
+
+def test_multi_scale_draws_sizes_and_scales_boxes(data):
+    options = {"seed": 5, "augment": None}
+    sizes = ((32, 48), (64, 96), (48, 48))
+    full = take(train_batches(data, SIZE, 4, **options), 45)
+    scaled = take(train_batches(data, SIZE, 4, multi_scale=sizes, **options), 45)
+    drawn = [images.shape[1:3] for images, _ in scaled]
+    assert set(drawn) <= set(sizes) and len(set(drawn)) > 1 and len(set(drawn[:10])) == 1
+    for (images, targets), (_, whole) in zip(scaled, full, strict=True):
+        scale = np.float32([images.shape[2] / SIZE[1], images.shape[1] / SIZE[0]] * 2)
+        np.testing.assert_allclose(targets["boxes"], whole["boxes"] * scale, rtol=1e-5)
+    resumed = take(train_batches(data, SIZE, 4, start_step=21, multi_scale=sizes, **options), 3)
+    assert_same(scaled[21:24], resumed)
+
+
+def with_damage(data, folder, broken):
+    """The same records with some files cut short after they were read."""
+    records = list(data.records)
+    for number in broken:
+        content = Path(records[number].path).read_bytes()
+        path = folder / f"cut{number}.png"
+        path.write_bytes(content[: len(content) - 40])
+        records[number] = dataclasses.replace(records[number], path=str(path))
+    return dataclasses.replace(data, records=tuple(records))
+
+
+def test_a_damaged_file_is_named_once_counted_and_replaced(data, tmp_path, caplog):
+    failures = DecodeFailures()
+    damaged = with_damage(data, tmp_path, [3, 4])
+    batches = take(train_batches(damaged, SIZE, 11, seed=0, augment=None, failures=failures), 2)
+    for _, targets in batches:
+        sources = np.sort(targets["sources"][:, 0])
+        np.testing.assert_array_equal(sources, [0, 1, 2, 5, 5, 5, 6, 7, 8, 9, 10])
+    assert sorted(path.rsplit("/")[-1] for path in failures.paths) == ["cut3.png", "cut4.png"]
+    assert all("Skipped a damaged picture" in message for message in caplog.messages)
+    assert sum("cut4.png" in message for message in caplog.messages) == 1
+
+
+def test_evaluation_keeps_the_place_of_a_damaged_file(data, tmp_path):
+    failures = DecodeFailures()
+    images, targets = take(eval_batches(with_damage(data, tmp_path, [3]), SIZE, 11, failures=failures), 1)[0]
+    assert (images[3] == 114).all() and targets["sources"][3, 0] == 3
+    assert len(failures) == 1
+
+
+def test_strict_fails_at_a_damaged_file_by_name(data, tmp_path):
+    damaged = with_damage(data, tmp_path, [3])
+    for batches in (
+        train_batches(damaged, SIZE, 11, seed=0, augment=None, strict=True),
+        eval_batches(damaged, SIZE, 11, strict=True),
+    ):
+        with pytest.raises(tf.errors.OpError, match="DataError.*cut3.png"):
+            take(batches, 1)
+
+
+def test_no_readable_file_at_all_is_an_error(data, tmp_path):
+    damaged = with_damage(data, tmp_path, range(11))
+    with pytest.raises(tf.errors.OpError, match="Expected readable pictures"):
+        take(train_batches(damaged, SIZE, 4, seed=0, augment=None), 1)
+
+
+def test_more_boxes_than_fit_keep_the_largest(data):
+    record = data.records[0]
+    boxes = np.float32([[0, 0, 1 + n / 10, 30] for n in range(350)])
+    crowded = dataclasses.replace(
+        record, boxes=boxes, labels=np.arange(350, dtype=np.int32), ignore=np.zeros(350, bool), areas=boxes[:, 2]
+    )
+    _, targets = take(eval_batches(dataclasses.replace(data, records=(crowded,)), SIZE, 1), 1)[0]
+    assert targets["boxes"].shape == (1, 300, 4) and set(targets["labels"][0]) == set(range(50, 350))
+
+
+def test_bccd_boxes_survive_the_default_augmentation():
+    data = load_data(shared_data("bccd"), "test")
+    _, targets = take(train_batches(data, (160, 160), 16, seed=0, augment=AugmentSpec()), 1)[0]
+    counted = (targets["labels"] >= 0) & (targets["ignore"] == 0)
+    assert counted.sum() / 16 > 5
+    assert (targets["boxes"] >= 0).all() and (targets["boxes"] <= 160).all()
+
+
+def jpeg_data(folder) -> DetectionData:
+    """Photo-like JPEGs: plain, grey, turned by EXIF, of odd size, and one PNG."""
+    rng, records = np.random.default_rng(1), []
+    for number, (width, height) in enumerate([(80, 60), (64, 64), (50, 70), (37, 91), (60, 40)]):
+        coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((width, height))
+        exif = Image.Exif()
+        exif[0x0112] = 6 if number == 2 else 1
+        path = folder / f"j{number}.{'png' if number == 4 else 'jpg'}"
+        (image.convert("L") if number == 1 else image).save(path, exif=exif)
+        shown = read_image(path).shape
+        none = np.zeros([0], np.float32)
+        records.append(ImageRecord(str(path), number, shown[1], shown[0], none.reshape(0, 4), none, none, none))
+    return DetectionData(tuple(records), ("a",))
+
+
+def test_every_pass_gives_the_readers_pixels(tmp_path):
+    data = jpeg_data(tmp_path)
+    expected = [resize_image(read_image(record.path), SIZE) for record in data.records]
+    for images, targets in take(train_batches(data, SIZE, 5, seed=0, augment=None), 6):
+        for image, source in zip(images, targets["sources"][:, 0], strict=True):
+            np.testing.assert_array_equal(image, expected[source])
+
+
+def test_a_file_damaged_between_two_passes_is_named_and_replaced(tmp_path):
+    data, failures = jpeg_data(tmp_path), DecodeFailures()
+    batches = iter(train_batches(data, SIZE, 5, seed=0, augment=None, failures=failures))
+    next(batches)
+    content = Path(data.records[0].path).read_bytes()
+    Path(data.records[0].path).write_bytes(content[: len(content) // 2])
+    for _ in range(12):
+        _, targets = next(batches)
+    assert 0 not in targets["sources"][:, 0] and list(failures.paths) == [data.records[0].path]
+
+
+def test_python_exits_while_the_pipeline_reads_ahead(tmp_path):
+    data = jpeg_data(tmp_path)
+    paths = [record.path for record in data.records] * 20
+    program = f"""
+import numpy as np
+from keras_lightdet.data import DetectionData, ImageRecord, train_batches
+none = np.zeros([0], np.float32)
+records = [ImageRecord(path, 0, 9, 9, none.reshape(0, 4), none, none, none) for path in {paths!r}]
+batches = iter(train_batches(DetectionData(records, ("a",)), (64, 64), 4, seed=0, augment=None))
+next(batches)
+"""
+    finished = subprocess.run([sys.executable, "-c", program], timeout=120, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr

@@ -1,0 +1,90 @@
+"""The exported file answers as the Keras model does, and as a suppression written out in NumPy."""
+
+import numpy as np
+import pytest
+from noise_pictures import draw_picture
+
+from keras_lightdet.deploy import TFLiteDetector
+from keras_lightdet.images import resize_image
+
+
+def overlap(a, b):
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    area = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / max(sum(area) - width * height, 1e-9)
+
+
+def greedy(boxes, scores, select):
+    """Per-class suppression in plain loops: rows of box, score, label, best first."""
+    rows = [
+        (*boxes[i], scores[i, k], k)
+        for i in range(len(boxes))
+        for k in range(scores.shape[1])
+        if scores[i, k] > select.score_threshold and np.all(boxes[i, 2:] > boxes[i, :2])
+    ]
+    kept = []
+    for row in sorted(rows, key=lambda row: -row[4]):
+        if all(row[5] != other[5] or overlap(row, other) <= select.iou_threshold for other in kept):
+            kept.append(row)
+    return np.array(kept[: select.max_detections])
+
+
+def decode(model, picture):
+    """Boxes `[N, 4]` and scores `[N, K]` of a picture of the network's size."""
+    return tuple(np.array(x)[0] for x in model.decode(model(picture[None].astype(np.float32))))
+
+
+@pytest.mark.parametrize("form", ["builtin", "custom_op"])
+def test_float_file_equals_a_suppression_in_plain_loops(model, exported, pictures, form):
+    detector = TFLiteDetector(exported("none", form)[0])
+    total = 0
+    for picture in pictures:
+        expected = greedy(*decode(model, picture), model.select)
+        found = detector.detect(picture, score_threshold=0.0)
+        np.testing.assert_array_equal(found.labels, expected[:, 5])
+        np.testing.assert_allclose(found.scores, expected[:, 4], atol=1e-4)
+        np.testing.assert_allclose(found.boxes, expected[:, :4], atol=1e-2)
+        total += len(found)
+    assert total > 20, "the pictures must hold detections for this to mean anything"
+
+
+def test_boxes_are_in_pixels_of_an_oblong_picture(model, exported):
+    picture = draw_picture(77, size=(150, 90))
+    expected = greedy(*decode(model, resize_image(picture, model.input_size)), model.select)
+    found = TFLiteDetector(exported("none")[0]).detect(picture, score_threshold=0.0)
+    scale = np.array([90, 150, 90, 150]) / model.input_size[0]
+    np.testing.assert_allclose(found.boxes, expected[:, :4] * scale, atol=2e-2)
+    np.testing.assert_allclose(found.scores, expected[:, 4], atol=1e-4)
+    assert found.class_names == model.class_names
+
+
+def test_what_int8_finds_keras_sees_too(model, exported, pictures):
+    """Against all decoded boxes: which of many nearly equal scores survive the cut says nothing about precision."""
+    detector, near, total = TFLiteDetector(exported("int8")[0]), 0, 0
+    for picture in pictures:
+        boxes, scores = decode(model, picture)
+        found = detector.detect(picture, score_threshold=0.0)
+        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
+            alike = [k for k in range(len(boxes)) if overlap(box, boxes[k]) > 0.5]
+            near += any(abs(scores[k, label] - score) < 0.15 for k in alike)
+            total += 1
+    assert total > 50
+    assert near / total > 0.8, f"{near} of {total}"
+
+
+def test_lists_paths_and_thresholds(exported, pictures, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "picture.png"
+    Image.fromarray(pictures[0]).save(path)
+    detector = TFLiteDetector(exported("none")[0])
+    everything = detector.detect(pictures[0], score_threshold=0.0)
+    from_list = detector.detect([path, pictures[0]], score_threshold=0.0)
+    for found in from_list:
+        np.testing.assert_array_equal(found.boxes, everything.boxes)
+    cut = float(everything.scores[len(everything) // 2])
+    some = detector.detect(str(path), score_threshold=cut)
+    assert len(some) == np.sum(everything.scores >= cut) < len(everything)
+    with pytest.raises(ValueError, match="shape"):
+        detector.detect(pictures[0][..., 0][None, ..., None])

@@ -1,0 +1,166 @@
+"""What stands in an exported file, and what keeps a bad one from being written."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_lightdet.deploy import export_tflite, flatbuffer, read_labels, verify
+from keras_lightdet.deploy.convert import convert_network, require_raw_pixel_input
+from keras_lightdet.deploy.postprocess import CUSTOM_OP, detection_postprocess
+from keras_lightdet.errors import ExportError
+
+FLOAT_PART = {"NON_MAX_SUPPRESSION_V4", "TOPK_V2", "EXP", "GATHER", "SPLIT", "MINIMUM", "SUB", CUSTOM_OP}
+
+
+def input_of(path):
+    model = flatbuffer.unpack(flatbuffer.read_content(path))
+    graph = model.subgraphs[0]
+    return graph.tensors[int(graph.inputs[0])]
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_input_takes_raw_uint8_pixels(exported, quantize):
+    tensor = input_of(exported(quantize)[0])
+    assert tensor.type == flatbuffer.load_schema().TensorType.UINT8
+    assert list(tensor.shape) == [1, 64, 64, 3]
+    if quantize == "int8":
+        assert tensor.quantization.scale[0] == 1.0
+        assert tensor.quantization.zeroPoint[0] == 0
+
+
+@pytest.mark.parametrize("form", ["builtin", "custom_op"])
+def test_float_part_stays_float_in_an_int8_file(exported, form):
+    content = flatbuffer.read_content(exported("int8", form)[0])
+    assert FLOAT_PART & set(verify.list_ops(content)), "the float part must be there"
+    assert {"CONV_2D", "DEPTHWISE_CONV_2D"} <= verify.quantized_ops(content)
+    assert not FLOAT_PART & verify.quantized_ops(content)
+
+
+def test_every_convolution_of_an_int8_file_is_int8(exported):
+    model = flatbuffer.unpack(flatbuffer.read_content(exported("int8")[0]))
+    graph, int8 = model.subgraphs[0], flatbuffer.load_schema().TensorType.INT8
+    names = [flatbuffer.op_name(code) for code in model.operatorCodes]
+    outputs = [graph.tensors[op.outputs[0]].type for op in graph.operators if "CONV_2D" in names[op.opcodeIndex]]
+    assert len(outputs) > 20
+    assert set(outputs) == {int8}
+
+
+def test_signature_labels_and_size(exported, model):
+    path, report = exported("int8")
+    inputs, outputs = flatbuffer.signature_tensors(flatbuffer.unpack(flatbuffer.read_content(path)))
+    assert list(inputs) == ["images"]
+    assert set(outputs) == {"boxes", "labels", "scores", "count"}
+    assert read_labels(path) == model.class_names
+    assert report.num_bytes == path.stat().st_size
+    assert report.num_detections > 0
+    assert set(report.raw_errors) == {"box_deltas", "objectness", "class_logits"}
+
+
+def test_dark_pictures_do_not_shift_the_input_scale():
+    def network(images):
+        return {"out": tf.reduce_mean(images, axis=(1, 2)) / 255}
+
+    dim = np.random.default_rng(0).integers(20, 60, (8, 8, 3)).astype(np.uint8)
+    require_raw_pixel_input(convert_network(network, (8, 8), quantize="int8", calibration=[dim, dim]))
+
+
+def test_another_input_scale_is_refused(exported):
+    model = flatbuffer.unpack(flatbuffer.read_content(exported("int8")[0]))
+    graph = model.subgraphs[0]
+    graph.tensors[int(graph.inputs[0])].quantization.scale = [0.878]
+    with pytest.raises(ExportError, match=r"scale.*0\.878"):
+        require_raw_pixel_input(flatbuffer.pack(model))
+
+
+def test_unfrozen_variables_are_refused():
+    plain = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
+    concrete = tf.function(lambda x: plain(x)).get_concrete_function(tf.TensorSpec((1, 8, 8, 3)))
+    content = tf.lite.TFLiteConverter.from_concrete_functions([concrete], plain).convert()
+    with pytest.raises(ExportError, match="VAR_HANDLE"):
+        verify.require_allowed_ops(content)
+
+
+def test_folded_custom_op_is_noticed(model):
+    post = detection_postprocess(model.select, 3)
+    anchors = tf.constant([[0.0, 0.0, 1.0, 1.0]] * 4)
+    concrete = tf.function(lambda e, s: post(e, s, anchors)).get_concrete_function(
+        tf.TensorSpec((1, 4, 4)), tf.TensorSpec((1, 4, 3))
+    )
+    content = tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()  # inlines the body
+    foreign = set(verify.list_ops(content)) - verify.ALLOWED_OPS
+    with pytest.raises(ExportError, match="(?s)custom ops|built-in"):
+        verify.require_allowed_ops(content, custom_ops=[CUSTOM_OP, *foreign])
+
+
+def test_unexpected_custom_op_is_refused(exported):
+    content = flatbuffer.read_content(exported("int8", "custom_op")[0])
+    assert verify.require_allowed_ops(content, custom_ops=[CUSTOM_OP])[CUSTOM_OP] == 1
+    with pytest.raises(ExportError, match=CUSTOM_OP):
+        verify.require_allowed_ops(content)
+
+
+def test_custom_op_body_suppresses_within_a_class_only(model):
+    select = dataclasses.replace(model.select, score_threshold=0.3, iou_threshold=0.5, max_detections=4)
+    # Two boxes of IoU 0.8 and one apart, as (centre y, centre x, log height, log width).
+    boxes = np.array([[0.2, 0.2, 0.2, 0.2], [0.2, 0.2, 0.2, 0.16], [0.7, 0.7, 0.1, 0.1]])
+    encodings = np.concatenate([boxes[:, :2], np.log(boxes[:, 2:])], axis=-1)[None].astype(np.float32)
+    scores = np.float32([[[0.9, 0.1], [0.8, 0.6], [0.1, 0.4]]])
+    anchors = np.float32([[0, 0, 1, 1]] * 3)
+    found, labels, values, count = detection_postprocess(select, 2)(encodings, scores, anchors)
+    assert count.numpy().tolist() == [3]
+    np.testing.assert_allclose(values[0], [0.9, 0.6, 0.4, 0])
+    np.testing.assert_array_equal(labels[0], [0, 1, 1, 0])
+    np.testing.assert_allclose(found[0, 0], [0.1, 0.1, 0.3, 0.3], atol=1e-6)
+    np.testing.assert_allclose(found[0, 1], [0.1, 0.12, 0.3, 0.28], atol=1e-6)
+
+
+class Drifting:
+    """A detector whose second and later answers are wrong, as if the file's weights were lost."""
+
+    def __init__(self, model):
+        self._model, self._calls = model, 0
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def __call__(self, images, training):
+        self._calls += 1
+        raw = self._model(images, training=training)
+        return raw if self._calls == 1 else {**raw, "objectness": -raw["objectness"]}
+
+
+def test_a_file_unlike_the_model_leaves_the_old_one(model, pictures, tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"the old one")
+    with pytest.raises(ExportError, match="objectness"):
+        export_tflite(Drifting(model), path, postprocess="none", calibration=pictures[:2])
+    assert path.read_bytes() == b"the old one"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"quantize": "int4"}, "int4"), ({"postprocess": "soft"}, "soft"), ({"calibration": []}, "pictures")],
+)
+def test_wrong_arguments_are_named(model, pictures, tmp_path, arguments, message):
+    with pytest.raises(ExportError, match=message):
+        export_tflite(model, tmp_path / "m.tflite", **{"calibration": pictures, **arguments})
+
+
+def test_raw_outputs_beyond_the_tolerance_are_refused():
+    draw = np.random.default_rng(0)
+    good = [{"a": draw.normal(-5, 1, (1, 30, 4))} for _ in range(3)]
+    near = [{"a": raw["a"] + 0.02 * draw.normal(size=raw["a"].shape)} for raw in good]
+    found = verify.compare_raw(good, near, verify.TOLERANCES["int8"])
+    assert found["a"] == pytest.approx(0.02, rel=0.2)
+    with pytest.raises(ExportError, match="'a'"):
+        verify.compare_raw(good, near, verify.TOLERANCES["none"])
+    constant = [{"a": np.full((1, 30, 4), -5.0)} for _ in range(3)]  # right on average, blind to the picture
+    with pytest.raises(ExportError, match="'a'"):
+        verify.compare_raw(good, constant, verify.TOLERANCES["int8"])
+    broken = [{"a": np.full((1, 30, 4), np.nan)} for _ in range(3)]
+    with pytest.raises(ExportError, match="'a'"):
+        verify.compare_raw(good, broken, verify.TOLERANCES["int8"])

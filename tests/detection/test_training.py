@@ -1,0 +1,155 @@
+"""Detectors under stock compile and fit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from small_detector import NAMES, SIDE, random_batch, small_rsanet
+
+
+def batches(count=8, **options):
+    images, targets = random_batch(**options)
+    return tf.data.Dataset.from_tensors((images, targets)).repeat(count)
+
+
+@pytest.fixture
+def mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def fit(model, optimizer=None, epochs=2, **options):
+    model.compile(optimizer or keras.optimizers.Adam(3e-3), **options)
+    return model.fit(batches(), epochs=epochs, verbose=0).history["loss"]
+
+
+def test_fit_lowers_the_loss_and_logs_its_parts():
+    keras.utils.set_random_seed(0)
+    model = small_rsanet()
+    model.compile(keras.optimizers.Adam(3e-3, global_clipnorm=5.0, use_ema=True), steps_per_execution=2)
+    history = model.fit(batches(16), epochs=3, verbose=0).history
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    parts = [np.array(history[key]) for key in ("box_loss", "objectness_loss", "class_loss")]
+    np.testing.assert_allclose(sum(parts), history["loss"], rtol=1e-5)
+    tested = model.evaluate(batches(1), verbose=0, return_dict=True)
+    assert set(tested) == {"loss", "box_loss", "objectness_loss", "class_loss"}
+
+
+def test_steps_per_execution_changes_nothing():
+    losses = []
+    for steps in (1, 2):
+        keras.utils.set_random_seed(0)
+        losses.append(fit(small_rsanet(), steps_per_execution=steps))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_xla_gives_the_same_losses():
+    losses = []
+    for jit in (False, True):
+        keras.utils.set_random_seed(0)
+        losses.append(fit(small_rsanet(), keras.optimizers.SGD(1e-3), epochs=1, jit_compile=jit))
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_mixed_precision_keeps_raw_outputs_and_losses_in_float32(mixed_precision):
+    keras.utils.set_random_seed(0)
+    model = small_rsanet()
+    losses = fit(model, epochs=3)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert {value.dtype for value in model(np.zeros((1, SIDE, SIDE, 3))).values()} == {tf.float32}
+    assert losses[-1] < losses[0]
+
+
+def test_batches_of_changing_size_train():
+    """Multi-scale training: the same step serves every size, and a size gives the loss it gives alone."""
+    keras.utils.set_random_seed(0)
+    model = small_rsanet()
+    model.compile(keras.optimizers.SGD(0.0))
+    sizes = {side: random_batch(side=side) for side in (64, 96)}
+    alone = {side: float(sum(model.compute_losses(*batch, training=True).values())) for side, batch in sizes.items()}
+    spec = ({"boxes": [4, 5, 4], "labels": [4, 5], "ignore": [4, 5], "sources": [4, 4]}, [4, None, None, 3])
+    signature = (
+        tf.TensorSpec(spec[1], tf.uint8),
+        {key: tf.TensorSpec(shape, tf.as_dtype(sizes[64][1][key].dtype)) for key, shape in spec[0].items()},
+    )
+    data = tf.data.Dataset.from_generator(lambda: iter([sizes[64], sizes[96]]), output_signature=signature)
+    history = model.fit(data, verbose=0).history["loss"][0]
+    assert history == pytest.approx((alone[64] + alone[96]) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_a_loss_that_is_not_finite_halts_and_names_the_pictures(steps_per_execution):
+    model = small_rsanet()
+    model.compile(keras.optimizers.SGD(1e-2), steps_per_execution=steps_per_execution)
+    images, targets = random_batch()
+    broken = {**targets, "boxes": np.full_like(targets["boxes"], np.nan), "sources": targets["sources"] + 40}
+    before = [w.numpy() for w in model.trainable_weights]
+    whole = tf.data.Dataset.from_tensors((images, targets))
+    data = tf.data.Dataset.from_tensors((images, broken)).concatenate(whole)
+    model.fit(data, verbose=0)
+    assert bool(model.halted)
+    assert set(model.halted_sources.numpy()) == {40, 41, 42, 43, -1}
+    for weight, value in zip(model.trainable_weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+
+
+def test_keras_file_restores_model_optimizer_and_classes(tmp_path):
+    model = small_rsanet()
+    fit(model, epochs=1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    image = random_batch()[0]
+    np.testing.assert_array_equal(loaded(image)["class_logits"], model(image)["class_logits"])
+    assert loaded.class_names == NAMES
+    assert int(loaded.optimizer.iterations) == 8
+    assert loaded.fit(batches(1), verbose=0).history["loss"][0] > 0
+
+
+def test_detect_answers_in_pixels_of_the_picture(tmp_path):
+    """A box that the network puts at a known place of its input comes back at that place of an oblong picture."""
+    model = small_rsanet()
+    for part, bias in (("objectness", -20.0), ("class", [-20.0, 3.0, -20.0] * 3)):
+        for level in ("p3", "p4", "p5"):
+            layer = model.network.get_layer(f"{level}_{part}")
+            layer.kernel.assign(tf.zeros_like(layer.kernel))
+            layer.bias.assign(tf.zeros_like(layer.bias) + bias)
+    for level in ("p3", "p4", "p5"):
+        box = model.network.get_layer(f"{level}_box")
+        box.kernel.assign(tf.zeros_like(box.kernel))
+    model.network.get_layer("p5_objectness").bias.assign([-20.0, 3.0, -20.0])
+    picture = np.zeros((100, 320, 3), "uint8")
+    width, height = model.head.anchors.sizes[2][1]
+    expected = []
+    for row in range(2):
+        for column in range(2):
+            x, y = 16 + 32 * column, 16 + 32 * row
+            box = np.clip([x - width / 2, y - height / 2, x + width / 2, y + height / 2], 0, 64)
+            expected.append(box * [5, 100 / 64, 5, 100 / 64])
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    for given in (picture, tmp_path / "picture.png", str(tmp_path / "picture.png")):
+        found = model.detect(given)
+        assert set(found.labels) == {1}
+        assert found.class_names == NAMES
+        order = np.lexsort(found.boxes.T)
+        np.testing.assert_allclose(found.boxes[order], np.array(expected)[np.lexsort(np.array(expected).T)], rtol=1e-4)
+    assert [len(each) for each in model.detect([picture, picture[:50]])] == [4, 4]
+    assert len(model.detect(picture, score_threshold=0.95)) == 0
+
+
+def test_detect_refuses_what_is_no_picture():
+    with pytest.raises(ValueError, match=r"\[H, W, 3\]"):
+        small_rsanet().detect([np.zeros((8, 8))])
+
+
+def test_two_replicas_take_the_step_of_one():
+    """Gradients under MirroredStrategy equal those of one replica, sync batch norm and the shared divisor included."""
+    script = Path(__file__).parent / "replica_gradients.py"
+    answer = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    assert float(answer.stdout.split()[-1]) < 1e-5

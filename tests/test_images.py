@@ -1,0 +1,136 @@
+"""The picture reader: orientation, colour modes, size limits and damage."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from data_trees import save_picture
+from PIL import Image, ImageOps
+
+from keras_lightdet.errors import DataError
+from keras_lightdet.images import read_header, read_image, read_size, resample, resize_image
+
+
+def quarters(width=40, height=24) -> np.ndarray:
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = (250, 10, 10)
+    image[: height // 2, width // 2 :] = (10, 250, 10)
+    image[height // 2 :, : width // 2] = (10, 10, 250)
+    return image
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_orientation_is_applied_as_pillow_does(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned{suffix}"
+    Image.fromarray(quarters()).save(path, exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    image = read_image(path)
+    np.testing.assert_array_equal(image, expected)
+    assert read_size(path) == (image.shape[1], image.shape[0])
+    assert read_header(path).orientation == orientation
+
+
+def test_damaged_exif_leaves_the_picture_upright(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(quarters()).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + b"\x99" * 20)
+    assert read_image(path).shape == (24, 40, 3)
+
+
+def test_colour_modes_become_rgb(tmp_path):
+    grey = np.arange(0, 240, 10, dtype=np.uint8)[None].repeat(8, 0)
+    Image.fromarray(grey).save(tmp_path / "l.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "i16.png")
+    Image.fromarray(quarters()).quantize(4).save(tmp_path / "p.png")
+    Image.fromarray(quarters()).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    Image.fromarray(quarters()).save(tmp_path / "a.bmp")
+    expected = grey[..., None].repeat(3, -1)
+    np.testing.assert_array_equal(read_image(tmp_path / "l.png"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "i16.png"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), quarters())
+    assert np.abs(read_image(tmp_path / "cmyk.jpg")[3, 3].astype(int) - (250, 10, 10)).max() < 30
+    assert np.abs(read_image(tmp_path / "p.png")[3, 3].astype(int) - (250, 10, 10)).max() < 30
+
+
+def test_transparent_pixels_are_white(tmp_path):
+    rgba = np.zeros((6, 8, 4), np.uint8)
+    rgba[:, 4:] = (200, 30, 40, 255)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert (image[:, :4] == 255).all() and (image[:, 4:] == (200, 30, 40)).all()
+
+
+def test_pixels_are_those_of_tensorflow_decoding(tmp_path):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (33, 47, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    expected = tf.io.decode_jpeg(tf.io.read_file(str(tmp_path / "a.jpg")), dct_method="INTEGER_ACCURATE")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), expected)
+
+
+def damaged_files(folder):
+    """Names and contents of files that are no usable picture."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG")
+    jpeg = buffer.getvalue()
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    png = buffer.getvalue()
+    broken = bytearray(png)
+    broken[len(png) // 2] ^= 0xFF
+    gif = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(gif, "GIF")
+    return {
+        "empty.jpg": b"",
+        "text.jpg": b"not a picture",
+        "half.jpg": jpeg[: len(jpeg) // 2],
+        "head.jpg": jpeg[:100],
+        "half.png": png[: len(png) // 2],
+        "flipped.png": bytes(broken),
+        "signature.png": png[:8],
+        "gif.jpg": gif.getvalue(),
+        "script.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    }
+
+
+@pytest.mark.parametrize("name", damaged_files(None))
+def test_damage_is_an_error_that_names_file_and_cure(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(damaged_files(None)[name])
+    with pytest.raises(DataError, match=f"{name}.*Save it again"):
+        read_image(path)
+
+
+def test_missing_files_folders_and_pipes_are_errors(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "absent.jpg", tmp_path, tmp_path / "pipe.jpg", "nul\0.jpg"):
+        with pytest.raises(DataError, match="Correct the path"):
+            read_image(path)
+
+
+def test_too_large_a_picture_is_refused_before_decoding(tmp_path):
+    path = save_picture(tmp_path / "a.png", size=(300, 200))
+    assert read_image(path).shape == (200, 300, 3)
+    with pytest.raises(DataError, match="at most 59999 pixels, got 300 x 200"):
+        read_image(path, max_pixels=59_999)
+
+
+def test_resize_samples_at_the_scaled_pixel():
+    """Pixel x of the result lies at x * scale of the picture, as MediaPipe takes it, between its two neighbours."""
+    image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    rows, columns = np.arange(17) * 30 / 17, np.arange(64) * 50 / 64
+    top, left = rows.astype(int), columns.astype(int)
+    below, right = np.minimum(top + 1, 29), np.minimum(left + 1, 49)
+    down, across = (rows - top)[:, None, None], (columns - left)[None, :, None]
+    upper = image[top][:, left] * (1 - across) + image[top][:, right] * across
+    lower = image[below][:, left] * (1 - across) + image[below][:, right] * across
+    expected = upper * (1 - down) + lower * down
+    np.testing.assert_allclose(resample(image[None], (17, 64))[0], expected, atol=1e-3)
+    assert np.abs(resize_image(image, (17, 64)) - expected).max() < 0.501
+    np.testing.assert_array_equal(resize_image(image, (60, 100))[::2, ::2], image)
+    np.testing.assert_array_equal(resize_image(image, (30, 50)), image)

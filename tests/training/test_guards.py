@@ -1,0 +1,108 @@
+"""A NaN in the data must stop the run at once, name its pictures, and harm nothing."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.errors import NonFiniteLossError
+from keras_lightdet.training import StopOnNonFinite, TrainingCheckpoint, fit_resumable, restore
+
+PICTURES = 40
+
+
+class HaltingModel(keras.Model):
+    """The part of a detector that the guard relies on: a step with a non-finite loss changes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+        self.halted = self.add_weight(shape=(), dtype="bool", initializer="zeros", trainable=False)
+        self.halted_sources = self.add_weight(shape=(32, 4), dtype="int32", initializer="zeros", trainable=False)
+        self.loss_mean = keras.metrics.Mean(name="loss")
+        self.build((None, 1))
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.built = True
+
+    @property
+    def metrics(self):
+        return [self.loss_mean]
+
+    def train_step(self, data):
+        images, targets = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self.dense(images) - targets["boxes"]) ** 2)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        halted = tf.logical_or(self.halted.value, ~tf.math.is_finite(loss))
+        newly = tf.logical_and(halted, ~self.halted.value)
+        sources = tf.pad(targets["sources"], [(0, 28), (0, 0)], constant_values=-1)
+        self.halted_sources.assign(tf.where(newly, sources, self.halted_sources.value))
+        self.halted.assign(halted)
+        tf.cond(halted, lambda: None, lambda: self.update(gradients, loss))
+        return {"loss": self.loss_mean.result()}
+
+    def update(self, gradients, loss):
+        self.optimizer.apply(gradients, self.trainable_variables)
+        self.loss_mean.update_state(loss)
+
+
+def make_data(bad_step, place):
+    def make(start):
+        for step in range(start, 1000):
+            images = np.full((4, 1), 0.5, np.float32)
+            boxes = np.ones((4, 1), np.float32)
+            sources = np.full((4, 4), -1, np.int32)
+            sources[:, 0] = np.arange(4) + 4 * (step % 10)
+            sources[2, 1] = 0  # A mosaic.
+            if step == bad_step:
+                (images if place == "image" else boxes)[1] = np.nan
+            yield images, {"boxes": boxes, "sources": sources}
+
+    spec = (
+        tf.TensorSpec((4, 1)),
+        {"boxes": tf.TensorSpec((4, 1)), "sources": tf.TensorSpec((4, 4), tf.int32)},
+    )
+    return lambda start: tf.data.Dataset.from_generator(lambda: make(start), output_signature=spec)
+
+
+@pytest.mark.parametrize("place, steps_per_execution, bad_step", [("image", 1, 7), ("label", 1, 9), ("label", 2, 6)])
+def test_nan_stops_the_run_and_names_the_pictures(tmp_path, place, steps_per_execution, bad_step):
+    none = np.zeros((0, 4), np.float32)
+    records = [
+        ImageRecord(f"pictures/{i:03d}.jpg", i, 9, 9, none, none[:, 0], none[:, 0] > 0, none[:, 0])
+        for i in range(PICTURES)
+    ]
+    guard = StopOnNonFinite(DetectionData(records, ("thing",)))
+    model = HaltingModel()
+    model.compile(keras.optimizers.SGD(0.1), steps_per_execution=steps_per_execution)
+    with pytest.raises(NonFiniteLossError, match=f"epoch {bad_step // 4 + 1},") as caught:
+        fit_resumable(
+            model,
+            make_data(bad_step, place),
+            epochs=3,
+            steps_per_epoch=4,
+            checkpoint=TrainingCheckpoint(tmp_path, every_seconds=0),
+            callbacks=[guard],
+        )
+    named = {f"pictures/{4 * bad_step + i:03d}.jpg" for i in range(4)} | {"pictures/000.jpg"}
+    assert {line.strip() for line in str(caught.value).splitlines()[1:]} == named
+    assert int(model.optimizer.iterations) == bad_step
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+    fresh = HaltingModel()
+    fresh.compile(keras.optimizers.SGD(0.1), steps_per_execution=steps_per_execution)
+    assert restore(fresh, tmp_path).step == bad_step
+    assert not fresh.halted.numpy()
+    np.testing.assert_array_equal(fresh.dense.kernel.numpy(), model.dense.kernel.numpy())
+
+
+def test_a_new_fit_lets_a_halted_model_train(tmp_path):
+    model = HaltingModel()
+    model.compile(keras.optimizers.SGD(0.1))
+    model.halted.assign(True)
+    guard = StopOnNonFinite(DetectionData([], ("thing",)))
+    model.fit(make_data(None, "image")(0), epochs=1, steps_per_epoch=2, verbose=0, shuffle=False, callbacks=[guard])
+    assert int(model.optimizer.iterations) == 2

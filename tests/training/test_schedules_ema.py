@@ -1,0 +1,73 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lightdet.training.ema import ema_momentum, ema_weights
+from keras_lightdet.training.schedules import warmup_cosine
+
+
+@pytest.mark.parametrize(
+    "step, rate",
+    [
+        (0, 1e-6),
+        (50, (1e-3 + 1e-6) / 2),
+        (100, 1e-3),
+        (550, (1e-3 + 1e-6) / 2),
+        (325, 1e-6 + (1e-3 - 1e-6) * (1 + math.cos(math.pi / 4)) / 2),
+        (1000, 1e-6),
+        (5000, 1e-6),
+    ],
+)
+def test_warm_up_is_a_line_and_the_rest_a_cosine(step, rate):
+    assert float(warmup_cosine(1e-3, 1000, 100)(step)) == pytest.approx(rate, rel=1e-4)
+
+
+def test_schedule_without_warm_up_starts_at_the_peak_and_survives_serialisation():
+    schedule = warmup_cosine(0.1, 10, final=0.01)
+    copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
+    assert [float(copy(s)) for s in (0, 5, 10)] == pytest.approx([0.1, 0.055, 0.01], rel=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [(1e-3, 10, 10), (1e-3, 10, -1), (0.0, 10, 1), (1e-7, 10, 1)])
+def test_schedule_refuses_nonsense(arguments):
+    with pytest.raises(ValueError, match="Expected 0 <="):
+        warmup_cosine(*arguments)
+
+
+def test_momentum_looks_back_over_a_twentieth_of_the_run():
+    assert [ema_momentum(steps) for steps in (1, 200, 2000, 10**7)] == pytest.approx([0.9, 0.9, 0.99, 0.9998])
+
+
+def _one_weight_model(optimizer):
+    """y = w x with loss w x: under SGD(0.1) and x = 1 the weight falls by 0.1 a step."""
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")(inputs))
+    model.compile(optimizer, loss=lambda y, y_pred: y_pred)
+    return model
+
+
+@pytest.mark.parametrize("wrap", [lambda o: o, keras.optimizers.LossScaleOptimizer], ids=["plain", "scaled"])
+def test_average_is_swapped_in_and_the_raw_weight_comes_back(wrap):
+    model = _one_weight_model(wrap(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)))
+    with ema_weights(model):  # No step was taken: the averages are zeros and must not be used.
+        assert model.get_weights()[0] == 1.0
+    x = np.ones((3, 1), np.float32)
+    model.fit(x, x, batch_size=1, epochs=1, verbose=0, shuffle=False)
+    model.trainable_variables[0].assign([[0.7]])  # The end of a fit leaves the average in the model.
+    raw = model.get_weights()[0].copy()
+    # Weights after the steps are 0.9, 0.8, 0.7; the average begins with the first.
+    average = 0.5 * (0.5 * 0.9 + 0.5 * 0.8) + 0.5 * 0.7
+    with pytest.raises(KeyError), ema_weights(model):
+        assert model.get_weights()[0] == pytest.approx(average)
+        raise KeyError
+    assert model.get_weights()[0] == raw
+
+
+def test_without_average_nothing_is_swapped():
+    model = _one_weight_model(keras.optimizers.SGD(0.1))
+    x = np.ones((1, 1), np.float32)
+    model.fit(x, x, verbose=0)
+    with ema_weights(model):
+        assert model.get_weights()[0] == pytest.approx(0.9)
