@@ -1,6 +1,5 @@
 """Weight files: `X.weights.h5` with the record `X.weights.json` beside it, which says what the weights are for."""
 
-import hashlib
 import json
 import os
 import warnings
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_lightdet.errors import WeightsError
+from keras_lightdet.files import file_sha256, replace_synced, sync
 
 SUFFIX = ".weights.h5"
 RECORD_SUFFIX = ".weights.json"
@@ -45,7 +45,7 @@ def save_weights(model: keras.Model, path: str | Path) -> Path:
     aside = path.with_name(f".{path.name.removesuffix(SUFFIX)}.{os.getpid()}{SUFFIX}")
     with _without_optimizer(model):
         model.save_weights(aside)
-    _sync(aside)
+    sync(aside)
     record = {
         "sha256": file_sha256(aside),
         # Until the rename below is done the file of before stands under this name.
@@ -53,9 +53,9 @@ def save_weights(model: keras.Model, path: str | Path) -> Path:
         "architecture": dict(model.architecture),
         "class_names": list(model.class_names),
     }
-    write_json(record_path(path), record)
+    replace_synced(record_path(path), json.dumps(record, indent=1))
     os.replace(aside, path)
-    _sync(path.parent)
+    sync(path.parent)
     return path
 
 
@@ -204,25 +204,6 @@ def record_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(SUFFIX) + RECORD_SUFFIX)
 
 
-def file_sha256(path: Path) -> str:
-    """Returns the hex digest of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes JSON aside, synced, then renamed into place."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
 def _load(model: keras.Model, path: Path, *, skip_mismatch: bool) -> None:
     try:
         with _without_optimizer(model):
@@ -253,11 +234,3 @@ def _check_suffix(path: str | Path) -> Path:
 
 def _plain(value):
     return json.loads(json.dumps(value))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -39,7 +39,8 @@ def test_orientation_is_applied_as_pillow_does(tmp_path, orientation, suffix):
 def test_damaged_exif_leaves_the_picture_upright(tmp_path):
     path = tmp_path / "a.jpg"
     Image.fromarray(quarters()).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + b"\x99" * 20)
-    assert read_image(path).shape == (24, 40, 3)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(read_image(path), np.asarray(image))
 
 
 def test_colour_modes_become_rgb(tmp_path):
@@ -115,7 +116,7 @@ def test_missing_files_folders_and_pipes_are_errors(tmp_path):
 
 def test_too_large_a_picture_is_refused_before_decoding(tmp_path):
     path = save_picture(tmp_path / "a.png", size=(300, 200))
-    assert read_image(path).shape == (200, 300, 3)
+    read_image(path, max_pixels=60_000)
     with pytest.raises(DataError, match="at most 59999 pixels, got 300 x 200"):
         read_image(path, max_pixels=59_999)
 

@@ -9,7 +9,8 @@ from small_detector import small_rsanet
 
 import keras_lightdet
 from keras_lightdet.errors import LightdetError, WeightsError
-from keras_lightdet.weights import file_sha256, load_weights, read_record, resolve_weights, save_weights
+from keras_lightdet.files import file_sha256
+from keras_lightdet.weights import load_weights, read_record, resolve_weights, save_weights
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,15 @@ class SelectSpec(Spec):
         score_threshold: Lowest score of a detection, 0..1.
         iou_threshold: Of two boxes of one class that overlap more than this, the one with the higher score stays.
         max_detections: Most detections in a picture.
-        pre_nms_top_k: Candidates (pairs of box and class) that suppression looks at.
+        pre_nms_top_k: Candidates (pairs of box and class) that suppression looks at. Too few cost recall in crowded
+            pictures, where the many boxes of each sure object push the unsure ones out: 500 in place of 1000 cost
+            two points of AP50 on blood cells, 2000 gain a tenth.
     """
 
     score_threshold: float = 0.001
-    iou_threshold: float = 0.5
+    iou_threshold: float = 0.45
     max_detections: int = 100
-    pre_nms_top_k: int = 500
+    pre_nms_top_k: int = 1000
 
 
 def select_detections(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> dict[str, tf.Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 from keras_lightdet.data.cleaning import IssueLog, clean_boxes, finish, make_record, read_sound_header, turn_boxes
 from keras_lightdet.data.records import DetectionData
 from keras_lightdet.errors import DataError
+from keras_lightdet.files import replace_synced
 
 # The labelled splits, by our name for them and theirs.
 _VOC = {"train": "train", "val": "validation", "trainval": "train+validation"}
@@ -87,12 +88,7 @@ def _extract(name: str, split: str, folder: Path, data_dir: str | os.PathLike | 
         pictures.append({"file": file_name, **_objects(example)})
     class_names = builder.info.features["objects"]["label"].names
     index = {"layout": _LAYOUT, "class_names": list(class_names), "pictures": pictures}
-    aside = folder / f"{_INDEX}.partial"
-    with open(aside, "w") as file:
-        json.dump(index, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, folder / _INDEX)
+    replace_synced(folder / _INDEX, json.dumps(index))
     return index
 
 

@@ -17,6 +17,7 @@ from keras_lightdet.deploy.postprocess import CUSTOM_OP, POSTPROCESS_FORMS, buil
 from keras_lightdet.deploy.runtime import Graph, to_detections
 from keras_lightdet.deploy.splice import splice
 from keras_lightdet.errors import ExportError
+from keras_lightdet.files import write_synced
 from keras_lightdet.images import resize_image
 
 CALIBRATION_PICTURES = 100  # more changed nothing measurable
@@ -131,10 +132,7 @@ def _write_checked(
     """Writes the file aside, judges it, and moves it into place if it is sound."""
     aside = path.with_name(f".{path.name}.part")
     try:
-        with open(aside, "wb") as file:
-            file.write(parts.whole)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(aside, parts.whole)
         written = flatbuffer.read_content(aside)
         ops = verify.require_allowed_ops(written, custom_ops=parts.custom_ops)
         raw = _run(parts.net, [{"images": picture[None]} for picture in pictures])

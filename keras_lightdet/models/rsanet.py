@@ -55,8 +55,7 @@ def RSANet(  # noqa: N802 - builders are CapWords
         num_classes: Classes to tell apart (20 and 80 in the variants).
         input_shape: `(height, width, 3)` in pixels, multiples of 32.
         variant: "voc" (416, 20 classes) or "coco" (320, 80 classes). The paper's COCO model has 4.35 M parameters,
-            which no change
-            of the classes alone explains: `widths=(32, 64, 128, 256, 640)` gives 4.39 M.
+            which no change of the classes alone explains: `widths=(32, 64, 128, 256, 640)` gives 4.39 M.
         weights: A `.weights.h5` of ours with its record, or its `https` address with `#sha256=`; `None` starts from
             noise.
         class_names: Names in label order; "class 0", "class 1", .. where neither this nor `weights` tells.

@@ -4,7 +4,6 @@ A folder `step-00001234` holds `variables.npz`, `state.json` and `SHA256SUMS` (r
 is written aside under a name with a leading dot, synced to the disk, and only then renamed.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_lightdet.errors import CheckpointError
+from keras_lightdet.files import file_sha256, sync, write_synced
 
 KEPT = 2
 SAVING_PREFIX = ".saving-"
@@ -61,14 +61,14 @@ def write_checkpoint(directory: str | os.PathLike, step: int, arrays: Mapping[st
         aside.mkdir()
         with open(aside / _VARIABLES, "wb") as file:
             np.savez(file, **arrays)
-            _sync(file)
-        _write_text(aside / _STATE, json.dumps(state, indent=1))
-        _write_text(aside / _SUMS, "".join(f"{_sha256(aside / n)}  {n}\n" for n in (_VARIABLES, _STATE)))
-        _sync_folder(aside)
+        sync(aside / _VARIABLES)
+        write_synced(aside / _STATE, json.dumps(state, indent=1))
+        write_synced(aside / _SUMS, "".join(f"{file_sha256(aside / n)}  {n}\n" for n in (_VARIABLES, _STATE)))
+        sync(aside)
         if target.exists():
             _drop(target)
         aside.rename(target)
-        _sync_folder(directory)
+        sync(directory)
         _prune(directory, step)
     except OSError as error:
         raise CheckpointError(
@@ -88,7 +88,7 @@ def read_checkpoint(folder: str | os.PathLike) -> tuple[dict[str, np.ndarray], d
     try:
         sums = dict(reversed(line.split()) for line in (folder / _SUMS).read_text().splitlines())
         for name in (_VARIABLES, _STATE):
-            if _sha256(folder / name) != sums.get(name):
+            if file_sha256(folder / name) != sums.get(name):
                 raise DamagedError(f"Expected {folder / name} to have the sha256 in its {_SUMS}, got another")
         state = json.loads((folder / _STATE).read_text())
         with np.load(folder / _VARIABLES, allow_pickle=False) as archive:
@@ -97,15 +97,6 @@ def read_checkpoint(folder: str | os.PathLike) -> tuple[dict[str, np.ndarray], d
         raise
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DamagedError(f"Expected {folder} to be a complete checkpoint, got {error}") from error
-
-
-def sync_replace(path: str | os.PathLike, text: str) -> None:
-    """Replaces a text file in one step, so that a reader or a kill never meets half of it."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.saving")
-    _write_text(aside, text)
-    aside.replace(path)
-    _sync_folder(path.parent)
 
 
 def _step_of(folder: Path) -> int:
@@ -131,32 +122,3 @@ def _remove_leftovers(directory: Path) -> None:
     for prefix in (SAVING_PREFIX, _DROPPED_PREFIX):
         for leftover in directory.glob(f"{prefix}*"):
             shutil.rmtree(leftover)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _write_text(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        _sync(file)
-
-
-def _sync(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # Windows opens no folders; its renames are in the journal.
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

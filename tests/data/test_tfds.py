@@ -86,7 +86,7 @@ def test_pictures_are_extracted_once_and_anew_when_that_was_broken_off(tmp_path,
     index.write_text(index.read_text()[:50])
     assert len(load_tfds("voc/2007", "test", **options)) == 3 and len(mocked) == 2
     assert json.loads(index.read_text())["class_names"] == list(VOC_CLASS_NAMES)
-    assert not list(index.parent.glob("*.partial"))
+    assert not list(index.parent.glob(".*.saving"))
 
 
 def test_a_damaged_picture_is_skipped_by_name(tmp_path, mocked):
