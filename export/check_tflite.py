@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from detector_files import load_detector, load_split
 
-from keras_lightdet.boxes import Detections
+from keras_lightdet.boxes.detections import SHOWN_SCORE, Detections
 from keras_lightdet.data.records import DetectionData
 from keras_lightdet.deploy import TFLiteDetector
 from keras_lightdet.deploy.flatbuffer import read_content
@@ -32,7 +32,6 @@ from keras_lightdet.images import read_image, resize_image
 
 BATCH_SIZE = 8
 MEDIAPIPE_PICTURES = 8
-SHOWN_SCORE = 0.3  # below it, what a small change of the pixels moves is nothing a client shows
 
 
 def main(args: argparse.Namespace) -> list[str]:
@@ -87,8 +86,7 @@ def figures(data: DetectionData, found: Sequence[Detections]) -> dict[str, float
 def compare_with_mediapipe(path: Path, detector: TFLiteDetector, data: DetectionData) -> list[str]:
     """Runs some pictures in MediaPipe's ObjectDetector and looks for the file's own detections there.
 
-    What decides is pictures of the network's size, which show the file itself. Larger ones show besides what
-    MediaPipe's way of resizing does: it samples corner to corner, not from pixel centre to pixel centre.
+    Pictures of the network's size show the file itself, those as they are show besides that both resize alike.
     """
     chosen = np.linspace(0, len(data) - 1, min(MEDIAPIPE_PICTURES, len(data))).astype(int)
     originals = [read_image(data.records[index].path) for index in chosen]
@@ -96,6 +94,7 @@ def compare_with_mediapipe(path: Path, detector: TFLiteDetector, data: Detection
     faults = []
     for kind, images in (("at the network's size", resized), ("as they are", originals)):
         found = [
+            # Below that score, what a small change of the pixels moves is nothing a client shows.
             compare_detections(in_whole_pixels(detector.detect(image, SHOWN_SCORE)), answer)
             for image, answer in zip(images, detect_with_mediapipe(path, images), strict=True)
         ]

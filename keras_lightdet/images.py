@@ -108,10 +108,11 @@ def resample(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     return tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=False, half_pixel_centers=False)
 
 
-def to_uint8(image: tf.Tensor, shift: tf.Tensor | float = 0.0) -> tf.Tensor:
-    """Adds `shift` to a float picture of any shape and rounds it to 0..255 uint8."""
-    # The op itself clips in one pass over the pixels, tf.clip_by_value in two.
-    return tf.cast(tf.raw_ops.ClipByValue(t=image + (shift + 0.5), clip_value_min=0.0, clip_value_max=255.5), tf.uint8)
+def to_uint8(image: tf.Tensor) -> tf.Tensor:
+    """Rounds a float picture of any shape to 0..255 uint8, halves up."""
+    # One pass over the pixels for clipping, rounding and casting.
+    quantized = tf.raw_ops.QuantizeV2(input=image, min_range=0.0, max_range=255.0, T=tf.quint8)
+    return tf.bitcast(quantized.output, tf.uint8)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SHOWN_SCORE = 0.3  # people are not shown what a detector doubts more; scores of whole data sets take all
+
 
 @dataclass(frozen=True)
 class Detections:

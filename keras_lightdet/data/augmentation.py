@@ -1,29 +1,34 @@
-"""Augmentation whose geometry is one resampling: choose a window of the picture, cut it, move the boxes alike.
+"""Augmentation in two halves: NumPy plans what becomes of a group of pictures and its boxes, TensorFlow makes pixels.
 
-A window is `(x_min, y_min, x_max, y_max)` in fractions of the picture and may reach beyond it; what lies outside is
-grey. Zooming out, cropping and scale jitter only choose windows, `place` cuts them. Everything is a pure function of
-its arguments, the seed among them.
+A window is `(x_min, y_min, x_max, y_max)` in fractions of a picture and may reach beyond it; what lies outside is grey.
+Zooming out, cropping and scale jitter only choose windows; a picture is made of one window, or of four (mosaic), each
+resampled once. Everything is a pure function of its arguments, the generator's state among them.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_lightdet.data.picture_reader import FILL
+from keras_lightdet.data.records import ImageRecord
 from keras_lightdet.images import resample, to_uint8
 
-Targets = dict[str, tf.Tensor]
+Window = tuple[float, float, float, float]
+# Pictures of one mosaic, and so of the groups that are read together.
+MOSAIC_PARTS = 4
 # A box with a shorter side has no pixel left to learn from.
 MIN_SIDE = 1.0
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 _CROP_TRIALS = 30
 # Hue is turned about the grey axis in the plane of the two chroma axes: to YIQ, a rotation of I and Q, and back.
 _YIQ = np.array([(0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
-_TO_LUMA = np.float32([_YIQ[0]] * 3)
+_TO_LUMA = np.array([_YIQ[0]] * 3)
 _HUE_KEPT, _HUE_COSINE, _HUE_SINE = (
-    np.float32(np.linalg.inv(_YIQ) @ np.array(turn) @ _YIQ)
+    np.linalg.inv(_YIQ) @ np.array(turn) @ _YIQ
     for turn in (
         [(1, 0, 0), (0, 0, 0), (0, 0, 0)],
         [(0, 0, 0), (0, 1, 0), (0, 0, 1)],
@@ -49,6 +54,7 @@ class AugmentSpec:
         mosaic: Probability that a picture is made of four (Bochkovskiy et al. 2020, sec. 3.3).
         mosaic_centre: Range of the meeting point, in sides of the network input.
         min_visible: A box of which less than this share of the area is left becomes `ignore`.
+        colour: Probability of the four changes of colour that follow, all together.
         brightness: Largest shift, as a share of 255.
         contrast: Largest change of the factor from 1.
         saturation: Largest change of the factor from 1.
@@ -69,6 +75,7 @@ class AugmentSpec:
     mosaic: float = 0.3
     mosaic_centre: tuple[float, float] = (0.3, 0.7)
     min_visible: float = 0.3
+    colour: float = 1.0
     brightness: float = 0.1
     contrast: float = 0.25
     saturation: float = 0.3
@@ -77,7 +84,7 @@ class AugmentSpec:
     until_step: int | None = None
 
     def __post_init__(self):
-        for name in ("flip", "zoom_out", "crop", "jitter", "mosaic", "min_visible"):
+        for name in ("flip", "zoom_out", "crop", "jitter", "mosaic", "min_visible", "colour"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Expected {name} to be in 0..1, got {getattr(self, name)!r}.")
         if self.zoom_out + self.crop + self.jitter > 1:
@@ -87,202 +94,412 @@ class AugmentSpec:
             )
 
 
-def zoom_out_window(seed: tf.Tensor, spec: AugmentSpec) -> tf.Tensor:
+class Part(NamedTuple):
+    """What a part of the network's picture shows: a window of one picture of the group.
+
+    Attributes:
+        source: Place of that picture in the group.
+        window: What of it shows.
+        corner: `(y, x)` of the part in the network's picture.
+        size: `(height, width)` of the part.
+    """
+
+    source: int
+    window: Window
+    corner: tuple[int, int]
+    size: tuple[int, int]
+
+
+class Cut(NamedTuple):
+    """Windows in whole pixels, `(y, x)`; each an int32 `[..., 2]`, and `enlarged` a bool `[...]`.
+
+    Attributes:
+        start: Of the rows and columns of the picture that show, the first.
+        stop: Behind the last of them.
+        first: Where they go in the result, which is grey elsewhere.
+        last: Behind that.
+        size: `(height, width)` of the result.
+        enlarged: A part of a picture that is to be enlarged.
+    """
+
+    start: np.ndarray
+    stop: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    size: np.ndarray
+    enlarged: np.ndarray
+
+
+class Slice(NamedTuple):
+    """`Cut` as TensorFlow's ops take it.
+
+    Attributes:
+        begin: Int32 `[..., 3]`, of `tf.slice`.
+        extent: Int32 `[..., 3]`, of `tf.slice`.
+        shown: Int32 `[..., 2]`, the size to resample to.
+        margins: Int32 `[..., 3, 2]`, of `tf.pad`.
+        enlarged: Bool `[...]`.
+    """
+
+    begin: np.ndarray | tf.Tensor
+    extent: np.ndarray | tf.Tensor
+    shown: np.ndarray | tf.Tensor
+    margins: np.ndarray | tf.Tensor
+    enlarged: np.ndarray | tf.Tensor
+
+
+class Colours(NamedTuple):
+    """Changes of colour: `pixel @ matrix + shift`.
+
+    Attributes:
+        matrix: Float32 `[..., 3, 3]`.
+        shift: Float32 `[..., 3]`.
+    """
+
+    matrix: np.ndarray | tf.Tensor
+    shift: np.ndarray | tf.Tensor
+
+
+class Plan(NamedTuple):
+    """How the pixels of a group of P pictures are made.
+
+    Attributes:
+        slices: `[P, MOSAIC_PARTS]`; a picture of one part has it first.
+        mosaic: Bool `[P]`: made of all parts; part n is from the n-th picture of the group on from this one.
+        coloured: Bool `[P]`.
+        colours: `[P]`.
+        flip: Bool `[P]`.
+    """
+
+    slices: Slice
+    mosaic: np.ndarray | tf.Tensor
+    coloured: np.ndarray | tf.Tensor
+    colours: Colours
+    flip: np.ndarray | tf.Tensor
+
+
+PLAN_SPEC = Plan(
+    Slice(
+        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS, 3], tf.int32),
+        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS, 3], tf.int32),
+        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS, 2], tf.int32),
+        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS, 3, 2], tf.int32),
+        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS], tf.bool),
+    ),
+    tf.TensorSpec([MOSAIC_PARTS], tf.bool),
+    tf.TensorSpec([MOSAIC_PARTS], tf.bool),
+    Colours(tf.TensorSpec([MOSAIC_PARTS, 3, 3], tf.float32), tf.TensorSpec([MOSAIC_PARTS, 3], tf.float32)),
+    tf.TensorSpec([MOSAIC_PARTS], tf.bool),
+)
+
+
+def zoom_out_window(rng: np.random.Generator, spec: AugmentSpec) -> Window:
     """A window of 1 to `zoom_out_max` sides around the picture."""
-    draw = tf.random.stateless_uniform([3], seed)
-    side = 1.0 + draw[0] * (spec.zoom_out_max - 1.0)
-    return _slide(tf.stack([side, side]), draw[1:])
+    side = rng.uniform(1.0, spec.zoom_out_max)
+    return _slide(rng, side, side)
 
 
-def jitter_window(seed: tf.Tensor, spec: AugmentSpec) -> tf.Tensor:
+def jitter_window(rng: np.random.Generator, spec: AugmentSpec) -> Window:
     """A window that scales the picture by `jitter_scale` and stretches it by up to `jitter_aspect`."""
-    draw = tf.random.stateless_uniform([4], seed)
     low, high = spec.jitter_scale
-    scale = low * (high / low) ** draw[0]
-    stretch = tf.sqrt(spec.jitter_aspect ** (2.0 * draw[1] - 1.0))
-    return _slide(tf.stack([stretch, 1.0 / stretch]) / scale, draw[2:])
+    scale = low * (high / low) ** rng.random()
+    stretch = spec.jitter_aspect ** (rng.random() - 0.5)
+    return _slide(rng, stretch / scale, 1.0 / (stretch * scale))
 
 
-def crop_window(seed: tf.Tensor, boxes: tf.Tensor, valid: tf.Tensor, spec: AugmentSpec) -> tf.Tensor:
+def crop_window(rng: np.random.Generator, boxes: np.ndarray, spec: AugmentSpec) -> Window:
     """The first of some random crops that overlaps a box enough; the whole picture where none does.
 
     Args:
-        seed: Int `[2]`.
+        rng: Draws.
         boxes: `[G, 4]` xyxy in fractions of the picture.
-        valid: Bool `[G]`.
         spec: Sets the overlaps and the smallest crop.
     """
-    draw = tf.random.stateless_uniform([_CROP_TRIALS + 1, 4], seed)
-    minimum = tf.gather(spec.crop_min_ious, tf.cast(draw[0, 0] * len(spec.crop_min_ious), tf.int32))
-    sides = spec.crop_min_side + draw[1:, :2] * (1.0 - spec.crop_min_side)
-    corners = draw[1:, 2:] * (1.0 - sides)
-    windows = tf.concat([corners, corners + sides], axis=-1)
-    shared = tf.minimum(windows[:, None, 2:], boxes[:, 2:]) - tf.maximum(windows[:, None, :2], boxes[:, :2])
-    shared = tf.reduce_prod(tf.maximum(shared, 0.0), axis=-1)
-    areas = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
-    union = tf.reduce_prod(sides, axis=-1)[:, None] + areas - shared
-    best = tf.reduce_max(tf.where(valid, shared / union, 0.0), axis=-1)
+    if not len(boxes):
+        return WHOLE
+    minimum = spec.crop_min_ious[int(rng.random() * len(spec.crop_min_ious))]
+    draw = rng.random([_CROP_TRIALS, 4])
+    sides = spec.crop_min_side + draw[:, :2] * (1.0 - spec.crop_min_side)
+    low = draw[:, 2:] * (1.0 - sides)
+    high = low + sides
+    shared = np.minimum(high[:, None], boxes[:, 2:]) - np.maximum(low[:, None], boxes[:, :2])
+    shared = _area(np.maximum(shared, 0.0))
+    union = _area(sides)[:, None] + _area(boxes[:, 2:] - boxes[:, :2]) - shared
     aspect = sides[:, 0] / sides[:, 1]
-    good = (best >= minimum) & (aspect > 0.5) & (aspect < 2.0)
-    windows = tf.concat([windows, [WHOLE]], axis=0)
-    return windows[tf.argmax(tf.concat([good, [True]], axis=0))]
+    good = ((shared / union).max(axis=-1) >= minimum) & (aspect > 0.5) & (aspect < 2.0)
+    found = good.argmax()
+    return (*low[found].tolist(), *high[found].tolist()) if good[found] else WHOLE
 
 
-def choose_window(seed: tf.Tensor, image: tf.Tensor, targets: Targets, spec: AugmentSpec) -> tf.Tensor:
-    """Draws one of zooming out, cropping, scale jitter and the whole picture."""
-    seeds = tf.random.split(seed, 2)
-    draw = tf.random.stateless_uniform([], seeds[0])
-    scale = tf.cast(tf.tile(tf.shape(image)[1::-1], [2]), tf.float32)
-    boxes, valid = targets["boxes"] / scale, targets["labels"] >= 0
-    return tf.case(
-        [
-            (draw < spec.zoom_out, lambda: zoom_out_window(seeds[1], spec)),
-            (draw < spec.zoom_out + spec.crop, lambda: crop_window(seeds[1], boxes, valid, spec)),
-            (draw < spec.zoom_out + spec.crop + spec.jitter, lambda: jitter_window(seeds[1], spec)),
-        ],
-        default=lambda: tf.constant(WHOLE),
+def choose_window(rng: np.random.Generator, boxes: np.ndarray, spec: AugmentSpec) -> Window:
+    """Draws one of zooming out, cropping (by `boxes` as in `crop_window`), scale jitter and the whole picture."""
+    draw = rng.random()
+    if draw < spec.zoom_out:
+        return zoom_out_window(rng, spec)
+    if draw < spec.zoom_out + spec.crop:
+        return crop_window(rng, boxes, spec)
+    if draw < spec.zoom_out + spec.crop + spec.jitter:
+        return jitter_window(rng, spec)
+    return WHOLE
+
+
+def mosaic_parts(rng: np.random.Generator, first: int, size: tuple[int, int], spec: AugmentSpec) -> list[Part]:
+    """Lays windows of a group's pictures, from the one at place `first` on, around a random meeting point.
+
+    Each window is drawn between the quadrant at the scale of the plain stretch and as much of the picture as the
+    quadrant's shape allows.
+
+    Returns:
+        The parts at the top left, top right, bottom left and bottom right.
+    """
+    y, x = (round(rng.uniform(*spec.mosaic_centre) * side) for side in size)
+    parts = []
+    for quadrant in range(MOSAIC_PARTS):
+        low, right = divmod(quadrant, 2)
+        part = (size[0] - y if low else y, size[1] - x if right else x)
+        width, height = part[1] / size[1], part[0] / size[0]
+        zoom = rng.uniform(1.0, 1.0 / max(width, height))
+        window = _slide(rng, width * zoom, height * zoom)
+        parts.append(Part((first + quadrant) % MOSAIC_PARTS, window, (y if low else 0, x if right else 0), part))
+    return parts
+
+
+def plan_pictures(
+    rng: np.random.Generator,
+    extents: np.ndarray,
+    records: Sequence[ImageRecord],
+    size: tuple[int, int],
+    spec: AugmentSpec,
+    steps: np.ndarray,
+    max_boxes: int,
+) -> tuple[Plan, dict[str, np.ndarray], np.ndarray]:
+    """Draws what becomes of a group of pictures.
+
+    Args:
+        rng: Draws.
+        extents: Int `[MOSAIC_PARTS, 2]`, `(height, width)` of the pictures.
+        records: Theirs.
+        size: `(height, width)` of the network input.
+        spec: What to draw.
+        steps: Int `[MOSAIC_PARTS]`, the training steps that the pictures are for.
+        max_boxes: Boxes per picture in the result.
+
+    Returns:
+        `(plan, targets, sources)`: targets as `pad_boxes` gives them, and sources int32 `[P, MOSAIC_PARTS]`: the places
+        in the group of the pictures that each is made of (-1 pads).
+    """
+    count = len(extents)
+    active = _before(steps, spec.until_step)
+    mosaic, coloured, flip = active & (rng.random([3, count]) < [[spec.mosaic], [spec.colour], [spec.flip]])
+    mosaic &= _before(steps, spec.mosaic_until_step)
+    parts, slots = [], []
+    for place in range(count):
+        if mosaic[place]:
+            made = mosaic_parts(rng, place, size, spec)
+        else:
+            boxes = records[place].boxes / np.tile(extents[place, ::-1], 2)
+            window = choose_window(rng, boxes, spec) if active[place] else WHOLE
+            made = [Part(place, window, (0, 0), size)]
+        parts += made
+        slots += range(place * MOSAIC_PARTS, place * MOSAIC_PARTS + len(made))
+    shown, windows, corners, sizes = (np.array(column) for column in zip(*parts, strict=True))
+    cut = cut_windows(extents[shown], windows, sizes)
+    targets = _join([records[place] for place in shown], np.array(slots) // MOSAIC_PARTS, cut, corners, spec.min_visible)
+    mirrored = flip[targets["picture"]]
+    targets["boxes"][mirrored] = flip_boxes(targets["boxes"][mirrored], size[1])
+    sources = _spread(shown.astype(np.int32), slots, count, -1)
+    slices = Slice(*(_spread(values, slots, count, 0) for values in slices_of(cut)))
+    plan = Plan(slices, mosaic, coloured, draw_colours(rng, count, spec), flip)
+    return plan, pad_boxes(targets, count, max_boxes), sources
+
+
+def cut_windows(extents: np.ndarray, windows: np.ndarray, sizes: np.ndarray) -> Cut:
+    """Rounds windows to whole pixels.
+
+    Args:
+        extents: Int `[..., 2]`, `(height, width)` of the pictures.
+        windows: `[..., 4]`.
+        sizes: Int `[..., 2]`, `(height, width)` that the windows are stretched to.
+    """
+    low = _round(windows[..., 1::-1] * extents)
+    high = np.maximum(_round(windows[..., :1:-1] * extents), low + 1)
+    start = np.minimum(np.maximum(low, 0), extents - 1)
+    stop = np.maximum(np.minimum(high, extents), start + 1)
+    scale = sizes / (high - low)
+    first = np.minimum(np.maximum(_round((start - low) * scale), 0), sizes - 1)
+    last = np.maximum(np.minimum(_round((stop - low) * scale), sizes), first + 1)
+    like_inference = (last - first <= stop - start).all(axis=-1) | ((low == 0) & (high == extents)).all(axis=-1)
+    return Cut(start, stop, first, last, sizes, ~like_inference)
+
+
+def move_boxes(boxes: np.ndarray, cut: Cut, min_visible: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Moves boxes with the pixels that are cut out.
+
+    Args:
+        boxes: `[K, 4]` in pixels of their pictures.
+        cut: `[K]`, or one for all.
+        min_visible: A box that keeps a smaller share of its area counts as hidden.
+
+    Returns:
+        `(boxes, seen, hidden)`: float32 `[K, 4]` in pixels of the result, clipped to it; bool `[K]`, false where less
+        than `MIN_SIDE` is left; bool `[K]`.
+    """
+    start, stop, first, last, limits = (np.tile(value[..., ::-1], 2).astype(np.float32) for value in cut[:5])
+    moved = first + (boxes - start) * ((last - first) / (stop - start))
+    clipped = np.minimum(np.maximum(moved, 0.0), limits)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    hidden = _area(sides) < min_visible * _area(moved[:, 2:] - moved[:, :2])
+    return clipped, (sides >= MIN_SIDE).all(axis=-1), hidden
+
+
+def flip_boxes(boxes: np.ndarray, width: int) -> np.ndarray:
+    """Mirrors boxes `[K, 4]` in a picture of that width."""
+    x_min, y_min, x_max, y_max = boxes.T
+    return np.stack([width - x_max, y_min, width - x_min, y_max], axis=-1)
+
+
+def pad_boxes(targets: dict[str, np.ndarray], count: int, max_boxes: int) -> dict[str, np.ndarray]:
+    """Sorts each picture's boxes by falling area and pads or cuts them to `max_boxes`.
+
+    Args:
+        targets: Of all pictures in one, and `picture` int `[K]`, whose each box is.
+        count: Number of pictures.
+        max_boxes: Boxes per picture in the result.
+
+    Returns:
+        boxes float32 `[count, max_boxes, 4]`, labels int32 `[count, max_boxes]` (-1 pads), ignore uint8 alike.
+    """
+    picture, areas = targets["picture"], _area(targets["boxes"][:, 2:] - targets["boxes"][:, :2])
+    order = np.lexsort([-areas, picture])
+    picture = picture[order]
+    rank = np.arange(len(picture)) - np.searchsorted(picture, picture)
+    order, place = order[rank < max_boxes], (picture[rank < max_boxes], rank[rank < max_boxes])
+    padded = {
+        "boxes": np.zeros([count, max_boxes, 4], np.float32),
+        "labels": np.full([count, max_boxes], -1, np.int32),
+        # No bool: Keras averages a first batch over the replicas of a distribution strategy.
+        "ignore": np.zeros([count, max_boxes], np.uint8),
+    }
+    for key, values in padded.items():
+        values[place] = targets[key][order]
+    return padded
+
+
+def draw_colours(rng: np.random.Generator, count: int, spec: AugmentSpec) -> Colours:
+    """Draws changes of hue, saturation, contrast and brightness for `count` pictures."""
+    turn, saturation, contrast, brightness = rng.uniform(-1.0, 1.0, [4, count, 1, 1])
+    angle = 2.0 * math.pi * spec.hue * turn
+    hue = _HUE_KEPT + np.cos(angle) * _HUE_COSINE + np.sin(angle) * _HUE_SINE
+    saturation = 1.0 + spec.saturation * saturation
+    contrast = 1.0 + spec.contrast * contrast
+    # Turning the hue keeps the luma, so mixing with the luma may come after it.
+    matrix = contrast * (saturation * hue + (1.0 - saturation) * _TO_LUMA)
+    shift = 127.5 * (1.0 - contrast) + 255.0 * spec.brightness * brightness
+    return Colours(matrix.swapaxes(-1, -2).astype(np.float32), np.repeat(shift[..., 0], 3, axis=-1).astype(np.float32))
+
+
+def slices_of(cut: Cut) -> Slice:
+    """What TensorFlow needs to make the pixels of `[N]` cuts."""
+    depth = np.full([len(cut.start), 1], 3, np.int32)
+    margins = np.stack([cut.first, cut.size - cut.last], axis=-1)
+    return Slice(
+        np.concatenate([cut.start, np.zeros_like(depth)], axis=-1),
+        np.concatenate([cut.stop - cut.start, depth], axis=-1),
+        cut.last - cut.first,
+        np.concatenate([margins, np.zeros([len(margins), 1, 2], np.int32)], axis=1),
+        cut.enlarged,
     )
 
 
-def place(
-    image: tf.Tensor, targets: Targets, window: tf.Tensor, size: tuple, min_visible: float
-) -> tuple[tf.Tensor, Targets]:
-    """Cuts a window out of a picture and stretches it to `size`.
+def make_pictures(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]) -> tf.Tensor:
+    """Makes the network's pictures.
 
     Args:
-        image: Uint8 `[height, width, 3]`.
-        targets: boxes `[G, 4]` in pixels of `image`, labels `[G]`, ignore `[G]`.
-        window: `[4]` in fractions of the picture; rounded to whole pixels, and the boxes follow the rounding.
-        size: `(height, width)` of the result.
-        min_visible: A box that keeps a smaller share of its area becomes `ignore`.
+        images: The group, uint8 `[height, width, 3]` each.
+        plan: Of `plan_pictures`, for the group.
+        size: `(height, width)` of the network input.
 
     Returns:
-        Float32 `[*size, 3]`, and the targets in its pixels: boxes clipped, those without `MIN_SIDE` left padded away.
+        Uint8 `[P, *size, 3]`.
     """
-    size = tf.stack(size)
-    extent = tf.shape(image)[:2]
-    low, high = (_round(corner * tf.cast(extent, tf.float32)) for corner in (window[1::-1], window[:1:-1]))
-    high = tf.maximum(high, low + 1)
-    start = tf.clip_by_value(low, 0, extent - 1)  # of the part of the picture that shows, (y, x)
-    stop = tf.maximum(tf.minimum(high, extent), start + 1)
-    scale = tf.cast(size, tf.float32) / tf.cast(high - low, tf.float32)
-    first = tf.clip_by_value(_round(tf.cast(start - low, tf.float32) * scale), 0, size - 1)  # of where it goes
-    last = tf.clip_by_value(_round(tf.cast(stop - low, tf.float32) * scale), first + 1, size)
-    part = image[None, start[0] : stop[0], start[1] : stop[1]]
+    plans = _unstack(plan)
+    return tf.stack([_make_picture([*images[place:], *images[:place]], plans[place], size) for place in range(len(plans))])
+
+
+def cut_pixels(image: tf.Tensor, cut: Slice, plan: Plan) -> tf.Tensor:
+    """Cuts a window out of a picture, changes its colours and lays it on grey: uint8 `[height, width, 3]`."""
+    part = tf.slice(image, cut.begin, cut.extent)[None]
     # Whole and shrunk pictures are what the network will see; a small part enlarged `resample` would move by pixels.
-    like_inference = tf.reduce_all(last - first <= stop - start) | tf.reduce_all((low == 0) & (high == extent))
-    resize = [lambda: resample(part, last - first), lambda: tf.image.resize(part, last - first)]
-    part = tf.cond(like_inference, *resize)[0]
-    margins = tf.pad(tf.stack([first, size - last], axis=1), [[0, 1], [0, 0]])
-    piece = tf.pad(part, margins, constant_values=float(FILL))
-    start, stop, first, last, limits = (_corners(value) for value in (start, stop, first, last, size))
-    boxes = first + (targets["boxes"] - start) * (last - first) / (stop - start)
-    return piece, _clip(boxes, targets, limits, min_visible)
+    part = tf.cond(
+        cut.enlarged,
+        lambda: tf.raw_ops.ResizeBilinear(images=part, size=cut.shown, half_pixel_centers=True),
+        lambda: resample(part, cut.shown),
+    )
+    part = tf.cond(plan.coloured, lambda: change_colours(part, plan.colours), lambda: part)
+    return tf.pad(to_uint8(part)[0], cut.margins, constant_values=FILL)
 
 
-def flip_left_right(image: tf.Tensor, targets: Targets) -> tuple[tf.Tensor, Targets]:
-    """Mirrors a picture `[H, W, 3]` and its boxes; padding stays zero."""
-    width = tf.cast(tf.shape(image)[1], tf.float32)
-    x_min, y_min, x_max, y_max = tf.unstack(targets["boxes"], axis=-1)
-    boxes = tf.stack([width - x_max, y_min, width - x_min, y_max], axis=-1)
-    boxes = tf.where((targets["labels"] >= 0)[:, None], boxes, 0.0)
-    return tf.reverse(image, [1]), {**targets, "boxes": boxes}
+def change_colours(images: tf.Tensor, colours: Colours) -> tf.Tensor:
+    """Changes the colours of float `[B, H, W, 3]` pictures; the result may leave 0..255."""
+    return tf.nn.bias_add(tf.nn.conv2d(images, colours.matrix[None, None], 1, "VALID"), colours.shift)
 
 
-def place_mosaic(
-    seed: tf.Tensor, pictures: list[tuple[tf.Tensor, Targets]], size: tuple[int, int], spec: AugmentSpec
-) -> tuple[tf.Tensor, Targets]:
-    """Lays parts of four pictures around a random meeting point.
+def _make_picture(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]) -> tf.Tensor:
+    """One picture, out of the group from the place of its own on."""
+    slices = _unstack(plan.slices)
 
-    Each part shows a window of its picture that is drawn between the quadrant at the scale of the plain stretch and as
-    much of the picture as the quadrant's shape allows.
+    def mosaic():
+        parts = [cut_pixels(*pair, plan) for pair in zip(images, slices, strict=True)]
+        return tf.concat([tf.concat(parts[:2], axis=1), tf.concat(parts[2:], axis=1)], axis=0)
 
-    Args:
-        seed: Int `[2]`.
-        pictures: Four `(image, targets)`: top left, top right, bottom left, bottom right.
-        size: `(height, width)` of the result.
-        spec: Sets the meeting point and what counts as visible.
-
-    Returns:
-        Float32 `[*size, 3]` and the joined targets, `[4 G]`.
-    """
-    seeds = tf.random.split(seed, 5)
-    low, high = spec.mosaic_centre
-    centre = low + tf.random.stateless_uniform([2], seeds[4]) * (high - low)
-    middle = [tf.cast(tf.round(centre[axis] * size[axis]), tf.int32) for axis in (0, 1)]
-    pieces, joined = [], []
-    for quadrant, (image, targets) in enumerate(pictures):
-        row, column = divmod(quadrant, 2)
-        height = size[0] - middle[0] if row else middle[0]
-        width = size[1] - middle[1] if column else middle[1]
-        share = tf.stack([tf.cast(width, tf.float32) / size[1], tf.cast(height, tf.float32) / size[0]])
-        draw = tf.random.stateless_uniform([3], seeds[quadrant])
-        fullest = 1.0 / tf.reduce_max(share)
-        window = _slide(share * (1.0 + draw[0] * (fullest - 1.0)), draw[1:])
-        piece, targets = place(image, targets, window, (height, width), spec.min_visible)
-        offset = tf.cast(tf.stack([column * middle[1], row * middle[0]] * 2), tf.float32)
-        boxes = tf.where((targets["labels"] >= 0)[:, None], targets["boxes"] + offset, 0.0)
-        pieces.append(piece)
-        joined.append({**targets, "boxes": boxes})
-    rows = [tf.concat(pieces[:2], axis=1), tf.concat(pieces[2:], axis=1)]
-    image = tf.ensure_shape(tf.concat(rows, axis=0), [*size, 3])
-    return image, {key: tf.concat([t[key] for t in joined], axis=0) for key in ("boxes", "labels", "ignore")}
+    made = tf.cond(plan.mosaic, mosaic, lambda: cut_pixels(images[0], slices[0], plan))
+    # The flip comes last, as bytes are quicker to mirror than floats.
+    made = tf.cond(plan.flip, lambda: tf.reverse(made, [1]), lambda: made)
+    return tf.ensure_shape(made, [*size, 3])
 
 
-def change_colours(seed: tf.Tensor, image: tf.Tensor, spec: AugmentSpec) -> tf.Tensor:
-    """Changes hue, saturation, contrast and brightness of a float `[H, W, 3]` picture; returns it as uint8."""
-    draw = 2.0 * tf.random.stateless_uniform([4], seed) - 1.0
-    angle = 2.0 * math.pi * spec.hue * draw[0]
-    hue = _HUE_KEPT + tf.cos(angle) * _HUE_COSINE + tf.sin(angle) * _HUE_SINE
-    saturation = 1.0 + spec.saturation * draw[1]
-    contrast = 1.0 + spec.contrast * draw[2]
-    # Turning the hue keeps the luma, so mixing with the luma may come after it.
-    colours = contrast * (saturation * hue + (1.0 - saturation) * _TO_LUMA)
-    shift = 127.5 * (1.0 - contrast) + 255.0 * spec.brightness * draw[3]
-    changed = tf.matmul(tf.reshape(image, [-1, 3]), colours, transpose_b=True)
-    return to_uint8(tf.reshape(changed, tf.shape(image)), shift)
+def _unstack(structure) -> list:
+    """A structure of tensors for each entry of the first axis."""
+    columns = [tf.unstack(values) for values in tf.nest.flatten(structure)]
+    return [tf.nest.pack_sequence_as(structure, row) for row in zip(*columns, strict=True)]
 
 
-def pad_boxes(targets: Targets, max_boxes: int) -> Targets:
-    """Sorts boxes by falling area and pads or cuts them to `max_boxes`."""
-    boxes, labels = targets["boxes"], targets["labels"]
-    room = tf.maximum(max_boxes - tf.shape(labels)[0], 0)
-    boxes = tf.pad(boxes, [[0, room], [0, 0]])
-    labels = tf.pad(labels, [[0, room]], constant_values=-1)
-    ignore = tf.pad(targets["ignore"], [[0, room]])
-    areas = tf.where(labels >= 0, tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1), -1.0)
-    _, order = tf.math.top_k(areas, max_boxes)
-    return {
-        "boxes": tf.ensure_shape(tf.gather(boxes, order), [max_boxes, 4]),
-        "labels": tf.ensure_shape(tf.gather(labels, order), [max_boxes]),
-        "ignore": tf.ensure_shape(tf.gather(ignore, order), [max_boxes]),
+def _join(records: Sequence[ImageRecord], pictures, cut: Cut, corners, min_visible: float) -> dict[str, np.ndarray]:
+    """The boxes of N parts in pixels of the pictures they are parts of, and `picture` `[K]`, which that is."""
+    boxes, labels, ignore = (
+        np.concatenate([getattr(record, name) for record in records]) for name in ("boxes", "labels", "ignore")
+    )
+    part = np.repeat(np.arange(len(records)), [len(record.labels) for record in records])
+    boxes, seen, hidden = move_boxes(boxes, Cut(*(values[part] for values in cut)), min_visible)
+    joined = {
+        "boxes": boxes + np.tile(corners[part, ::-1], 2).astype(np.float32),
+        "labels": labels,
+        "ignore": ignore.astype(bool) | hidden,
+        "picture": pictures[part],
     }
+    return {name: values[seen] for name, values in joined.items()}
 
 
-def _slide(sides: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """A window of `[2]` sides at a random place: inside the picture where it is smaller, around it where larger."""
-    corner = draw * (1.0 - sides)
-    return tf.concat([corner, corner + sides], axis=0)
+def _spread(values: np.ndarray, slots: Sequence[int], count: int, fill: int) -> np.ndarray:
+    """Rows `[N, ...]` at their slots among `[count, MOSAIC_PARTS, ...]`."""
+    spread = np.full([count * MOSAIC_PARTS, *values.shape[1:]], fill, values.dtype)
+    spread[slots] = values
+    return spread.reshape(count, MOSAIC_PARTS, *values.shape[1:])
 
 
-def _round(values: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.round(values), tf.int32)
+def _slide(rng: np.random.Generator, width: float, height: float) -> Window:
+    """A window of these sides at a random place: inside the picture where it is smaller, around it where larger."""
+    x, y = rng.random() * (1.0 - width), rng.random() * (1.0 - height)
+    return (x, y, x + width, y + height)
 
 
-def _corners(values: tf.Tensor) -> tf.Tensor:
-    """`(y, x)` as float `(x, y, x, y)`."""
-    return tf.tile(tf.cast(values[::-1], tf.float32), [2])
+def _before(steps: np.ndarray, limit: int | None) -> np.ndarray:
+    return np.full(len(steps), True) if limit is None else steps < limit
 
 
-def _clip(boxes: tf.Tensor, targets: Targets, limits: tf.Tensor, min_visible: float) -> Targets:
-    """Clips boxes to `limits` (width, height, width, height) and settles what becomes of those cut away."""
-    clipped = tf.clip_by_value(boxes, 0.0, limits)
-    sides = clipped[:, 2:] - clipped[:, :2]
-    whole = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
-    visible = tf.math.divide_no_nan(tf.reduce_prod(sides, axis=-1), whole)
-    valid = (targets["labels"] >= 0) & tf.reduce_all(sides >= MIN_SIDE, axis=-1)
-    return {
-        "boxes": tf.where(valid[:, None], clipped, 0.0),
-        "labels": tf.where(valid, targets["labels"], -1),
-        "ignore": valid & (targets["ignore"] | (visible < min_visible)),
-    }
+def _round(values: np.ndarray) -> np.ndarray:
+    return np.rint(values).astype(np.int32)
+
+
+def _area(sides: np.ndarray) -> np.ndarray:
+    return sides[..., 0] * sides[..., 1]

@@ -1,4 +1,4 @@
-"""Reads records inside a tf.data pipeline: pictures, padded boxes, and what to do when a file turns out damaged."""
+"""Reads pictures inside a tf.data pipeline, and knows what to do when a file turns out damaged."""
 
 import atexit
 import logging
@@ -7,6 +7,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -82,82 +83,60 @@ def _close_gates() -> None:
             return
 
 
+class Picture(NamedTuple):
+    """A picture as it was read; `decode` makes its pixels.
+
+    Attributes:
+        index: Of the record that it is of.
+        extent: `(height, width)` in pixels.
+        content: A file that TensorFlow may decode, or empty.
+        pixels: Uint8 `[height, width, 3]`; of size 0 where there is `content`.
+    """
+
+    index: int
+    extent: tuple[int, int]
+    content: bytes
+    pixels: np.ndarray
+
+
 class PictureReader:
-    """Reads pictures and targets by their index among the records, as a TensorFlow op.
+    """Reads pictures by their index among the records.
 
     Args:
         records: What the indices count.
-        max_boxes: Boxes per picture in the output; a picture with more keeps its largest.
         replace: Take the next readable record for a damaged picture; else a grey picture of its size.
         strict: Fail at a damaged picture instead.
         failures: Takes what failed.
     """
 
-    def __init__(
-        self,
-        records: Sequence[ImageRecord],
-        max_boxes: int,
-        *,
-        replace: bool,
-        strict: bool,
-        failures: DecodeFailures,
-    ):
+    def __init__(self, records: Sequence[ImageRecord], *, replace: bool, strict: bool, failures: DecodeFailures):
         self.records = records
-        self.max_boxes = max_boxes
         self.replace = replace
         self.strict = strict
         self.failures = failures
         self._gate = _ExitGate()
-        self._proven: dict[int, int] = {}
+        # Checksum and extent of the files that TensorFlow may decode, by index.
+        self._proven: dict[int, tuple[int, tuple[int, int]]] = {}
 
-    def read(self, indices: tf.Tensor, count: int) -> tuple[tuple[tf.Tensor, ...], dict[str, tf.Tensor]]:
-        """Reads a group of pictures, whose sizes may differ; `pick` takes one of them out.
-
-        Args:
-            indices: Int64 `[count]`.
-            count: How many there are.
-
-        Returns:
-            `(images, targets)`: uint8 `[height, width, 3]` each; and boxes `[count, G, 4]` in pixels of their
-            picture, labels `[count, G]` (-1 pads), ignore `[count, G]` and source `[count]`, the indices read.
-        """
-        types = [tf.string, tf.uint8] * count + [tf.float32, tf.int32, tf.bool, tf.int32]
-        flat = tf.numpy_function(self._read_all, [indices], types)
-        boxes, labels, ignore, source = flat[2 * count :]
-        targets = {
-            "boxes": tf.ensure_shape(boxes, [count, self.max_boxes, 4]),
-            "labels": tf.ensure_shape(labels, [count, self.max_boxes]),
-            "ignore": tf.ensure_shape(ignore, [count, self.max_boxes]),
-            "source": tf.ensure_shape(source, [count]),
-        }
-        files, pixels = flat[: 2 * count : 2], flat[1 : 2 * count : 2]
-        return tuple(_decode(*pair) for pair in zip(files, pixels, strict=True)), targets
-
-    def _read_all(self, indices: np.ndarray) -> list[np.ndarray]:
+    def read(self, index: int) -> Picture:
+        """Reads one picture; may be called by TensorFlow's threads."""
         self._gate.enter()
-        files, pixels, *targets = zip(*(self._read_one(int(index)) for index in indices), strict=True)
-        pictures = [part for pair in zip(files, pixels, strict=True) for part in pair]
-        return [*pictures, *(np.stack(arrays) for arrays in targets)]
-
-    def _read_one(self, index: int) -> list[np.ndarray | bytes]:
         attempts = len(self.records) if self.replace else 1
         for attempt in range(attempts):
             found = (index + attempt) % len(self.records)
-            record = self.records[found]
             try:
-                return [*self._read_picture(found), *self._padded(record), np.int32(found)]
+                return self._read_picture(found)
             except DataError as error:
                 if self.strict:
                     raise
-                self.failures.add(record.path, error)
+                self.failures.add(self.records[found].path, error)
         if self.replace:
             raise DataError(f"Expected readable pictures, got none among {attempts}: {list(self.failures.paths)[:3]}.")
-        record = self.records[index]
-        grey = np.full([record.height, record.width, 3], FILL, np.uint8)
-        return [b"", grey, *self._padded(record), np.int32(index)]
+        extent = (self.records[index].height, self.records[index].width)
+        return Picture(index, extent, b"", np.full([*extent, 3], FILL, np.uint8))
 
-    def _read_picture(self, index: int) -> tuple[bytes, np.ndarray]:
-        """Returns a file that TensorFlow may decode by itself, or else no bytes and the pixels.
+    def _read_picture(self, index: int) -> Picture:
+        """Reads a file for TensorFlow to decode by itself, or else its pixels.
 
         TensorFlow's decoder is quicker from within the pipeline, but knows no orientation and ends a run at damage. So
         it gets a file, known by its checksum, only after it once gave the very pixels of `read_image`.
@@ -167,30 +146,19 @@ class PictureReader:
             with open(path, "rb") as file:
                 content = file.read()
         except OSError:
-            return b"", read_image(path)  # which says what is wrong
+            content = b""  # read_image says what is wrong
         checksum = zlib.crc32(content)
-        if self._proven.get(index) == checksum:
-            return content, _NO_PIXELS
+        proven, extent = self._proven.get(index, (None, None))
+        if proven == checksum:
+            return Picture(index, extent, content, _NO_PIXELS)
         image = read_image(path)
         if content.startswith(_JPEG_START) and _decodes_alike(content, image):
-            self._proven[index] = checksum
-        return b"", image
-
-    def _padded(self, record: ImageRecord) -> list[np.ndarray]:
-        kept = slice(None)
-        if len(record.boxes) > self.max_boxes:
-            sizes = record.boxes[:, 2:] - record.boxes[:, :2]
-            kept = np.argsort(-sizes.prod(axis=-1), kind="stable")[: self.max_boxes]
-        boxes = np.zeros([self.max_boxes, 4], np.float32)
-        labels = np.full([self.max_boxes], -1, np.int32)
-        ignore = np.zeros([self.max_boxes], bool)
-        count = min(len(record.boxes), self.max_boxes)
-        boxes[:count], labels[:count], ignore[:count] = record.boxes[kept], record.labels[kept], record.ignore[kept]
-        return [boxes, labels, ignore]
+            self._proven[index] = (checksum, image.shape[:2])
+        return Picture(index, image.shape[:2], b"", image)
 
 
-def _decode(content: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """The picture, uint8 `[height, width, 3]`, in whichever of the two forms it came."""
+def decode(content: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """The picture, uint8 `[height, width, 3]`, in whichever of the two forms of `Picture` it came."""
     image = tf.cond(tf.strings.length(content) > 0, lambda: _decode_jpeg(content), lambda: pixels)
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -204,15 +172,3 @@ def _decodes_alike(content: bytes, image: np.ndarray) -> bool:
         return np.array_equal(_decode_jpeg(content), image)
     except tf.errors.InvalidArgumentError:
         return False
-
-
-def pick(
-    images: tuple[tf.Tensor, ...], targets: dict[str, tf.Tensor], place: tf.Tensor
-) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Takes one picture, by its place, out of a group that `PictureReader.read` gave.
-
-    Returns:
-        `(image, targets)`: uint8 `[height, width, 3]`, and boxes `[G, 4]`, labels `[G]`, ignore `[G]`, source `[]`.
-    """
-    image = tf.switch_case(tf.cast(place, tf.int32), [lambda image=image: image for image in images])
-    return image, {key: value[place] for key, value in targets.items()}

@@ -2,27 +2,25 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from keras_lightdet.data.augmentation import (
-    WHOLE,
+    MOSAIC_PARTS,
+    PLAN_SPEC,
     AugmentSpec,
-    change_colours,
-    choose_window,
-    flip_left_right,
+    make_pictures,
     pad_boxes,
-    place,
-    place_mosaic,
+    plan_pictures,
 )
-from keras_lightdet.data.picture_reader import DecodeFailures, PictureReader, pick
+from keras_lightdet.data.picture_reader import DecodeFailures, Picture, PictureReader, decode
 from keras_lightdet.data.records import DetectionData
 from keras_lightdet.images import resample, stretch, to_uint8
 
 MAX_BOXES = 300
-# Pictures of one mosaic, and so neighbours in the stream that are read together.
-MOSAIC_PARTS = 4
 MULTI_SCALE_STEPS = 10
 _MULTI_SCALE_SALT = 1
+_PICTURE_SPEC = (tf.TensorSpec([], tf.string), tf.TensorSpec([None, None, 3], tf.uint8))
 
 
 def steps_per_epoch(data: DetectionData, batch_size: int) -> int:
@@ -67,24 +65,34 @@ def train_batches(
     """
     most = _most_boxes(data)
     max_boxes = min(MAX_BOXES, most * MOSAIC_PARTS) if augment is not None and augment.mosaic else most
+    spec = augment if augment is not None else AugmentSpec(until_step=0)
     failures = failures if failures is not None else DecodeFailures()
-    reader = PictureReader(data.records, most, replace=True, strict=strict, failures=failures)
+    reader = PictureReader(data.records, replace=True, strict=strict, failures=failures)
     first_group, skipped = divmod(start_step * batch_size, MOSAIC_PARTS)
 
-    def read_group(number: tf.Tensor):
+    def read_group(positions: np.ndarray, indices: np.ndarray):
+        pictures = [reader.read(int(index)) for index in indices]
+        plan, targets, shown = plan_pictures(
+            np.random.default_rng([seed, positions[0]]),
+            np.array([picture.extent for picture in pictures]),
+            [data.records[picture.index] for picture in pictures],
+            image_size,
+            spec,
+            positions // batch_size,
+            max_boxes,
+        )
+        sources = np.int32([picture.index for picture in pictures] + [-1])[shown]
+        return [_contents(picture) for picture in pictures], plan, {**targets, "sources": sources}
+
+    def make_group(number: tf.Tensor):
         positions = number * MOSAIC_PARTS + tf.range(MOSAIC_PARTS, dtype=tf.int64)
-        return positions, *reader.read(shuffled_indices(positions, len(data), seed), MOSAIC_PARTS)
+        spec = [_PICTURE_SPEC] * MOSAIC_PARTS, PLAN_SPEC, _targets_spec(MOSAIC_PARTS, max_boxes)
+        pictures, plan, targets = _from_numpy(
+            read_group, [positions, shuffled_indices(positions, len(data), seed)], spec
+        )
+        return make_pictures([decode(*picture) for picture in pictures], plan, image_size), targets
 
-    def each_place(positions, images, targets) -> tf.data.Dataset:
-        return tf.data.Dataset.range(MOSAIC_PARTS).map(lambda place: (positions[place], place, images, targets))
-
-    def make_picture(position, place, images, targets):
-        if augment is None:
-            return _plain(*pick(images, targets, place), image_size, max_boxes)
-        return _augment(position, place, (images, targets), image_size, batch_size, seed, augment, max_boxes)
-
-    groups = _map(tf.data.Dataset.counter(first_group), read_group)
-    pictures = _map(groups.flat_map(each_place).skip(skipped), make_picture)
+    pictures = _map(tf.data.Dataset.counter(first_group), make_group).unbatch().skip(skipped)
     batches = pictures.batch(batch_size, drop_remainder=True)
     if multi_scale:
         batches = tf.data.Dataset.zip(tf.data.Dataset.counter(start_step), batches)
@@ -117,14 +125,23 @@ def eval_batches(
     """
     most = _most_boxes(data)
     failures = failures if failures is not None else DecodeFailures()
-    reader = PictureReader(data.records, most, replace=False, strict=strict, failures=failures)
+    reader = PictureReader(data.records, replace=False, strict=strict, failures=failures)
+
+    def read_picture(index: np.ndarray):
+        picture, record = reader.read(int(index)), data.records[index]
+        scale = np.float32(image_size) / np.float32(picture.extent)
+        truth = {
+            "boxes": record.boxes * np.tile(scale[::-1], 2),
+            "labels": record.labels,
+            "ignore": record.ignore,
+            "picture": np.zeros([len(record.labels)], np.int32),
+        }
+        sources = np.int32([[index] + [-1] * (MOSAIC_PARTS - 1)])
+        return _contents(picture), {**pad_boxes(truth, 1, most), "sources": sources}
 
     def make_picture(index: tf.Tensor):
-        images, targets = reader.read(index[None], 1)
-        image, targets = pick(images, targets, 0)
-        scale = tf.cast(tf.stack(image_size), tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
-        boxes = targets["boxes"] * tf.tile(scale[::-1], [2])
-        return stretch(image, image_size), _with_sources({**targets, "boxes": boxes}, [targets["source"]])
+        picture, targets = _from_numpy(read_picture, [index], (_PICTURE_SPEC, _targets_spec(1, most)))
+        return stretch(decode(*picture), image_size), {name: values[0] for name, values in targets.items()}
 
     pictures = _map(tf.data.Dataset.range(len(data)), make_picture)
     return _with_options(pictures.batch(batch_size).prefetch(2))
@@ -150,53 +167,28 @@ def shuffled_indices(positions: tf.Tensor, count: int, seed: int) -> tf.Tensor:
     return tf.cast(shuffled, tf.int64)
 
 
-def _augment(
-    position, place_in_group, group, image_size, batch_size: int, seed: int, spec: AugmentSpec, max_boxes: int
-):
-    """Makes the network's picture at a stream position out of the picture there and its neighbours."""
-    seeds = tf.random.split(tf.random.fold_in(tf.constant([seed, 0], tf.int64), position), 3)
-    draws = tf.random.stateless_uniform([2], seeds[0])
-    step = position // batch_size
-    active = _before(step, spec.until_step)
-
-    def one():
-        image, targets = pick(*group, place_in_group)
-        window = tf.cond(active, lambda: choose_window(seeds[1], image, targets, spec), lambda: tf.constant(WHOLE))
-        return finish(*place(image, targets, window, image_size, spec.min_visible), [targets["source"]])
-
-    def four():
-        neighbours = [pick(*group, (place_in_group + part) % MOSAIC_PARTS) for part in range(MOSAIC_PARTS)]
-        made = place_mosaic(seeds[1], neighbours, image_size, spec)
-        return finish(*made, [targets["source"] for _, targets in neighbours])
-
-    def finish(image, targets, sources):
-        image = tf.cond(active, lambda: change_colours(seeds[2], image, spec), lambda: to_uint8(image))
-        return image, _with_sources(pad_boxes(targets, max_boxes), sources)
-
-    mosaic = (draws[0] < spec.mosaic) & active & _before(step, spec.mosaic_until_step)
-    image, targets = tf.cond(mosaic, four, one) if spec.mosaic else one()
-    # The flip comes last, as bytes are quicker to mirror than floats.
-    flip = (draws[1] < spec.flip) & active
-    image, targets = tf.cond(flip, lambda: flip_left_right(image, targets), lambda: (image, targets))
-    return tf.ensure_shape(image, [*image_size, 3]), targets
+def _contents(picture: Picture) -> tuple[bytes, np.ndarray]:
+    """What `_PICTURE_SPEC` says."""
+    return picture.content, picture.pixels
 
 
-def _plain(image, targets, image_size, max_boxes: int):
-    made, made_targets = place(image, targets, tf.constant(WHOLE), image_size, 0.0)
-    made = tf.ensure_shape(to_uint8(made), [*image_size, 3])
-    return made, _with_sources(pad_boxes(made_targets, max_boxes), [targets["source"]])
+def _targets_spec(count: int, max_boxes: int) -> dict[str, tf.TensorSpec]:
+    return {
+        "boxes": tf.TensorSpec([count, max_boxes, 4], tf.float32),
+        "labels": tf.TensorSpec([count, max_boxes], tf.int32),
+        "ignore": tf.TensorSpec([count, max_boxes], tf.uint8),
+        "sources": tf.TensorSpec([count, MOSAIC_PARTS], tf.int32),
+    }
 
 
-def _with_sources(targets, sources: list[tf.Tensor]):
-    padding = [tf.constant(-1)] * (MOSAIC_PARTS - len(sources))
-    kept = {key: targets[key] for key in ("boxes", "labels")}
-    # No bool: Keras averages a first batch over the replicas of a distribution strategy.
-    kept["ignore"] = tf.cast(targets["ignore"], tf.uint8)
-    return {**kept, "sources": tf.stack([*sources, *padding])}
-
-
-def _before(step: tf.Tensor, limit: int | None) -> tf.Tensor:
-    return tf.constant(True) if limit is None else step < limit
+def _from_numpy(function, arguments: list[tf.Tensor], spec):
+    """Calls a NumPy function whose result has the structure, types and shapes of `spec`."""
+    specs = tf.nest.flatten(spec)
+    call = lambda *values: tf.nest.flatten(function(*values))
+    flat = tf.numpy_function(call, arguments, [one.dtype for one in specs])
+    for values, one in zip(flat, specs, strict=True):
+        values.set_shape(one.shape)
+    return tf.nest.pack_sequence_as(spec, flat)
 
 
 def _shrink(step, images, targets, seed: int, sizes: Sequence[tuple[int, int]]):

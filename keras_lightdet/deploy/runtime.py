@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 
-from keras_lightdet.boxes.detections import Detections
+from keras_lightdet.boxes.detections import SHOWN_SCORE, Detections
 from keras_lightdet.deploy import flatbuffer
 from keras_lightdet.deploy.metadata import read_labels
 from keras_lightdet.deploy.postprocess import OUTPUTS
@@ -108,7 +108,7 @@ class TFLiteDetector:
         self.input_size: tuple[int, int] = self._graph.input_shapes["images"][1:3]
 
     def detect(
-        self, images: Picture | Sequence[Picture], score_threshold: float = 0.3
+        self, images: Picture | Sequence[Picture], score_threshold: float = SHOWN_SCORE
     ) -> Detections | list[Detections]:
         """Detects objects, as `DetectorModel.detect` does.
 

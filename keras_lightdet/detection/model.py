@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_lightdet.boxes import Detections, SelectSpec, select_detections
+from keras_lightdet.boxes.detections import SHOWN_SCORE
 from keras_lightdet.images import read_image, resize_image
 
 MAX_HALTED_SOURCES = 256
@@ -100,7 +101,7 @@ class DetectorModel(keras.Model):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return select_detections(*self.decode(self(images, training=False)), self.select)
 
-    def detect(self, images, score_threshold: float = 0.3) -> Detections | list[Detections]:
+    def detect(self, images, score_threshold: float = SHOWN_SCORE) -> Detections | list[Detections]:
         """Finds objects in pictures of any size.
 
         Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_lightdet.boxes.detections import Detections
+from keras_lightdet.boxes.detections import SHOWN_SCORE, Detections
 from keras_lightdet.data.records import DetectionData, ImageRecord
 from keras_lightdet.drawing import IGNORED_COLOUR, class_colour, draw
 from keras_lightdet.errors import DataError
@@ -17,7 +17,6 @@ from keras_lightdet.images import read_image
 
 _log = logging.getLogger(__name__)
 
-SHOWN_SCORE = 0.3
 _TILE = 400
 _COLUMNS = 2
 _GAP = 8
