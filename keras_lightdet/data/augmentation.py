@@ -23,6 +23,7 @@ MOSAIC_PARTS = 4
 # A box with a shorter side has no pixel left to learn from.
 MIN_SIDE = 1.0
 WHOLE = (0.0, 0.0, 1.0, 1.0)
+_XYXY = [1, 0, 1, 0]  # turns (y, x) into (x, y, x, y)
 _CROP_TRIALS = 30
 # Hue is turned about the grey axis in the plane of the two chroma axes: to YIQ, a rotation of I and Q, and back.
 _YIQ = np.array([(0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
@@ -75,7 +76,7 @@ class AugmentSpec:
     mosaic: float = 0.3
     mosaic_centre: tuple[float, float] = (0.3, 0.7)
     min_visible: float = 0.3
-    colour: float = 1.0
+    colour: float = 0.5
     brightness: float = 0.1
     contrast: float = 0.25
     saturation: float = 0.3
@@ -153,7 +154,7 @@ class Colours(NamedTuple):
 
     Attributes:
         matrix: Float32 `[..., 3, 3]`.
-        shift: Float32 `[..., 3]`.
+        shift: Float32 `[...]`, the same for all channels.
     """
 
     matrix: np.ndarray | tf.Tensor
@@ -188,7 +189,7 @@ PLAN_SPEC = Plan(
     ),
     tf.TensorSpec([MOSAIC_PARTS], tf.bool),
     tf.TensorSpec([MOSAIC_PARTS], tf.bool),
-    Colours(tf.TensorSpec([MOSAIC_PARTS, 3, 3], tf.float32), tf.TensorSpec([MOSAIC_PARTS, 3], tf.float32)),
+    Colours(tf.TensorSpec([MOSAIC_PARTS, 3, 3], tf.float32), tf.TensorSpec([MOSAIC_PARTS], tf.float32)),
     tf.TensorSpec([MOSAIC_PARTS], tf.bool),
 )
 
@@ -297,14 +298,16 @@ def plan_pictures(
         if mosaic[place]:
             made = mosaic_parts(rng, place, size, spec)
         else:
-            boxes = records[place].boxes / np.tile(extents[place, ::-1], 2)
+            boxes = records[place].boxes / extents[place, _XYXY]
             window = choose_window(rng, boxes, spec) if active[place] else WHOLE
             made = [Part(place, window, (0, 0), size)]
         parts += made
         slots += range(place * MOSAIC_PARTS, place * MOSAIC_PARTS + len(made))
     shown, windows, corners, sizes = (np.array(column) for column in zip(*parts, strict=True))
     cut = cut_windows(extents[shown], windows, sizes)
-    targets = _join([records[place] for place in shown], np.array(slots) // MOSAIC_PARTS, cut, corners, spec.min_visible)
+    targets = _join(
+        [records[place] for place in shown], np.array(slots) // MOSAIC_PARTS, cut, corners, spec.min_visible
+    )
     mirrored = flip[targets["picture"]]
     targets["boxes"][mirrored] = flip_boxes(targets["boxes"][mirrored], size[1])
     sources = _spread(shown.astype(np.int32), slots, count, -1)
@@ -321,6 +324,7 @@ def cut_windows(extents: np.ndarray, windows: np.ndarray, sizes: np.ndarray) -> 
         windows: `[..., 4]`.
         sizes: Int `[..., 2]`, `(height, width)` that the windows are stretched to.
     """
+    extents, sizes = np.int32(extents), np.int32(sizes)
     low = _round(windows[..., 1::-1] * extents)
     high = np.maximum(_round(windows[..., :1:-1] * extents), low + 1)
     start = np.minimum(np.maximum(low, 0), extents - 1)
@@ -344,7 +348,7 @@ def move_boxes(boxes: np.ndarray, cut: Cut, min_visible: float) -> tuple[np.ndar
         `(boxes, seen, hidden)`: float32 `[K, 4]` in pixels of the result, clipped to it; bool `[K]`, false where less
         than `MIN_SIDE` is left; bool `[K]`.
     """
-    start, stop, first, last, limits = (np.tile(value[..., ::-1], 2).astype(np.float32) for value in cut[:5])
+    start, stop, first, last, limits = (value[..., _XYXY].astype(np.float32) for value in cut[:5])
     moved = first + (boxes - start) * ((last - first) / (stop - start))
     clipped = np.minimum(np.maximum(moved, 0.0), limits)
     sides = clipped[:, 2:] - clipped[:, :2]
@@ -395,7 +399,7 @@ def draw_colours(rng: np.random.Generator, count: int, spec: AugmentSpec) -> Col
     # Turning the hue keeps the luma, so mixing with the luma may come after it.
     matrix = contrast * (saturation * hue + (1.0 - saturation) * _TO_LUMA)
     shift = 127.5 * (1.0 - contrast) + 255.0 * spec.brightness * brightness
-    return Colours(matrix.swapaxes(-1, -2).astype(np.float32), np.repeat(shift[..., 0], 3, axis=-1).astype(np.float32))
+    return Colours(matrix.swapaxes(-1, -2).astype(np.float32), shift[:, 0, 0].astype(np.float32))
 
 
 def slices_of(cut: Cut) -> Slice:
@@ -423,39 +427,51 @@ def make_pictures(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]
         Uint8 `[P, *size, 3]`.
     """
     plans = _unstack(plan)
-    return tf.stack([_make_picture([*images[place:], *images[:place]], plans[place], size) for place in range(len(plans))])
+    return tf.stack(
+        [_make_picture([*images[place:], *images[:place]], plans[place], size) for place in range(len(plans))]
+    )
 
 
-def cut_pixels(image: tf.Tensor, cut: Slice, plan: Plan) -> tf.Tensor:
-    """Cuts a window out of a picture, changes its colours and lays it on grey: uint8 `[height, width, 3]`."""
+def cut_pixels(image: tf.Tensor, cut: Slice) -> tf.Tensor:
+    """Cuts what shows of a window out of a picture: float32 `[height, width, 3]`, without the margins."""
     part = tf.slice(image, cut.begin, cut.extent)[None]
     # Whole and shrunk pictures are what the network will see; a small part enlarged `resample` would move by pixels.
-    part = tf.cond(
+    return tf.cond(
         cut.enlarged,
-        lambda: tf.raw_ops.ResizeBilinear(images=part, size=cut.shown, half_pixel_centers=True),
-        lambda: resample(part, cut.shown),
+        lambda: tf.raw_ops.ResizeBilinear(images=part, size=cut.shown, half_pixel_centers=True)[0],
+        lambda: resample(part, cut.shown)[0],
     )
-    part = tf.cond(plan.coloured, lambda: change_colours(part, plan.colours), lambda: part)
-    return tf.pad(to_uint8(part)[0], cut.margins, constant_values=FILL)
 
 
-def change_colours(images: tf.Tensor, colours: Colours) -> tf.Tensor:
-    """Changes the colours of float `[B, H, W, 3]` pictures; the result may leave 0..255."""
-    return tf.nn.bias_add(tf.nn.conv2d(images, colours.matrix[None, None], 1, "VALID"), colours.shift)
+def add_margins(image: tf.Tensor, margins: tf.Tensor) -> tf.Tensor:
+    """Lays a float picture on grey, `tf.pad`'s `margins` around it."""
+    return tf.cond(
+        tf.reduce_any(margins > 0), lambda: tf.pad(image, margins, constant_values=float(FILL)), lambda: image
+    )
+
+
+def change_colours(image: tf.Tensor, colours: Colours) -> tf.Tensor:
+    """Changes the colours of a float `[H, W, 3]` picture; the result may leave 0..255."""
+    changed = tf.matmul(tf.reshape(image, [-1, 3]), colours.matrix) + colours.shift
+    return tf.reshape(changed, tf.shape(image))
 
 
 def _make_picture(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]) -> tf.Tensor:
     """One picture, out of the group from the place of its own on."""
     slices = _unstack(plan.slices)
 
-    def mosaic():
-        parts = [cut_pixels(*pair, plan) for pair in zip(images, slices, strict=True)]
+    def mosaic():  # whose windows lie within their pictures
+        parts = [cut_pixels(*pair) for pair in zip(images, slices, strict=True)]
         return tf.concat([tf.concat(parts[:2], axis=1), tf.concat(parts[2:], axis=1)], axis=0)
 
-    made = tf.cond(plan.mosaic, mosaic, lambda: cut_pixels(images[0], slices[0], plan))
+    def one():
+        return add_margins(cut_pixels(images[0], slices[0]), slices[0].margins)
+
+    made = tf.cond(plan.mosaic, mosaic, one)
+    made = tf.ensure_shape(made, [*size, 3])
+    made = to_uint8(tf.cond(plan.coloured, lambda: change_colours(made, plan.colours), lambda: made))
     # The flip comes last, as bytes are quicker to mirror than floats.
-    made = tf.cond(plan.flip, lambda: tf.reverse(made, [1]), lambda: made)
-    return tf.ensure_shape(made, [*size, 3])
+    return tf.cond(plan.flip, lambda: tf.reverse(made, [1]), lambda: made)
 
 
 def _unstack(structure) -> list:
@@ -472,7 +488,7 @@ def _join(records: Sequence[ImageRecord], pictures, cut: Cut, corners, min_visib
     part = np.repeat(np.arange(len(records)), [len(record.labels) for record in records])
     boxes, seen, hidden = move_boxes(boxes, Cut(*(values[part] for values in cut)), min_visible)
     joined = {
-        "boxes": boxes + np.tile(corners[part, ::-1], 2).astype(np.float32),
+        "boxes": boxes + corners[part][:, _XYXY].astype(np.float32),
         "labels": labels,
         "ignore": ignore.astype(bool) | hidden,
         "picture": pictures[part],

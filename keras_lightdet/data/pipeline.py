@@ -1,5 +1,6 @@
 """Batches for training and evaluation; a training batch is a function of (seed, step), so a run can resume at any."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,8 @@ from keras_lightdet.images import resample, stretch, to_uint8
 MAX_BOXES = 300
 MULTI_SCALE_STEPS = 10
 _MULTI_SCALE_SALT = 1
+# Some more than there are cores, for those that wait for a file, for Python, or for an earlier one to be done.
+_PARALLEL_CALLS = (os.cpu_count() or 1) + 4
 _PICTURE_SPEC = (tf.TensorSpec([], tf.string), tf.TensorSpec([None, None, 3], tf.uint8))
 
 
@@ -92,8 +95,11 @@ def train_batches(
         )
         return make_pictures([decode(*picture) for picture in pictures], plan, image_size), targets
 
-    pictures = _map(tf.data.Dataset.counter(first_group), make_group).unbatch().skip(skipped)
-    batches = pictures.batch(batch_size, drop_remainder=True)
+    groups = _map(tf.data.Dataset.counter(first_group), make_group)
+    if skipped:
+        batches = groups.unbatch().skip(skipped).batch(batch_size, drop_remainder=True)
+    else:
+        batches = groups.rebatch(batch_size, drop_remainder=True)  # the same with fewer copies
     if multi_scale:
         batches = tf.data.Dataset.zip(tf.data.Dataset.counter(start_step), batches)
         batches = _map(batches, lambda step, batch: _shrink(step, *batch, seed, multi_scale))
@@ -184,7 +190,10 @@ def _targets_spec(count: int, max_boxes: int) -> dict[str, tf.TensorSpec]:
 def _from_numpy(function, arguments: list[tf.Tensor], spec):
     """Calls a NumPy function whose result has the structure, types and shapes of `spec`."""
     specs = tf.nest.flatten(spec)
-    call = lambda *values: tf.nest.flatten(function(*values))
+
+    def call(*values):
+        return tf.nest.flatten(function(*values))
+
     flat = tf.numpy_function(call, arguments, [one.dtype for one in specs])
     for values, one in zip(flat, specs, strict=True):
         values.set_shape(one.shape)
@@ -205,7 +214,7 @@ def _most_boxes(data: DetectionData) -> int:
 
 def _map(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
     # Autograph would read every function here for Python control flow over tensors; there is none.
-    return dataset.map(tf.autograph.experimental.do_not_convert(function), num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.map(tf.autograph.experimental.do_not_convert(function), num_parallel_calls=_PARALLEL_CALLS)
 
 
 def _with_options(batches: tf.data.Dataset) -> tf.data.Dataset:
