@@ -325,9 +325,10 @@ def cut_windows(extents: np.ndarray, windows: np.ndarray, sizes: np.ndarray) -> 
         sizes: Int `[..., 2]`, `(height, width)` that the windows are stretched to.
     """
     extents, sizes = np.int32(extents), np.int32(sizes)
-    low = _round(windows[..., 1::-1] * extents)
+    # A window that starts in the last half of a picture's last pixel would show none of it.
+    low = np.minimum(_round(windows[..., 1::-1] * extents), extents - 1)
     high = np.maximum(_round(windows[..., :1:-1] * extents), low + 1)
-    start = np.minimum(np.maximum(low, 0), extents - 1)
+    start = np.maximum(low, 0)
     stop = np.maximum(np.minimum(high, extents), start + 1)
     scale = sizes / (high - low)
     first = np.minimum(np.maximum(_round((start - low) * scale), 0), sizes - 1)

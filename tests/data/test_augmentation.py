@@ -1,6 +1,6 @@
 """Augmentation, judged by painted rectangles: the pixels decide where the box is."""
 
-import colorsys
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,63 +10,107 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lightdet.data.augmentation import (
+    WHOLE,
     AugmentSpec,
-    change_colours,
+    Slice,
     choose_window,
     crop_window,
-    flip_left_right,
+    cut_windows,
+    draw_colours,
     jitter_window,
+    make_pictures,
+    mosaic_parts,
+    move_boxes,
     pad_boxes,
-    place,
-    place_mosaic,
+    plan_pictures,
+    slices_of,
     zoom_out_window,
 )
-from keras_lightdet.images import resample
+from keras_lightdet.data.records import ImageRecord
+from keras_lightdet.images import resize_image
 
 OBLONG = (96, 160)
 BOX = (30, 12, 75, 50)
-SEEDS = [(7, number) for number in range(12)]
-WHOLE = tf.constant([0.0, 0.0, 1.0, 1.0])
+SEEDS = range(12)
+NOTHING = dict.fromkeys(("flip", "zoom_out", "crop", "jitter", "mosaic", "colour"), 0.0)
+NO_CHANGE = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
 
 
-def targets(*boxes, ignore=False, label=3):
-    """Targets of the given boxes, with one row of padding."""
-    count = len(boxes)
-    return {
-        "boxes": tf.constant([*map(list, boxes), [0, 0, 0, 0]], tf.float32),
-        "labels": tf.constant([label] * count + [-1], tf.int32),
-        "ignore": tf.constant([ignore] * count + [False]),
-    }
+def record(image, *boxes, ignore=False, label=3):
+    count, boxes = len(boxes), np.float32(boxes).reshape(-1, 4)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
+    labels, flags = np.full(count, label, np.int32), np.full(count, ignore)
+    return ImageRecord("", 0, image.shape[1], image.shape[0], boxes, labels, flags, areas)
 
 
-def painted(box=BOX, size=OBLONG):
-    return tf.constant(paint(*size, box)), targets(box)
+def painted(box=BOX, size=OBLONG, **options):
+    image = paint(*size, box)
+    return image, record(image, box, **options)
 
 
-def box_of(made):
-    """The one valid box, or None."""
-    valid = made["labels"].numpy() >= 0
-    return made["boxes"].numpy()[valid][0] if valid.any() else None
+def plan(seed, pictures, size, step=0, max_boxes=12, **spec):
+    """The plan of a group of `(image, record)`; nothing is varied but what `spec` names."""
+    return plan_pictures(
+        np.random.default_rng(seed),
+        np.array([image.shape[:2] for image, _ in pictures]),
+        [record for _, record in pictures],
+        size,
+        AugmentSpec(**{**NOTHING, **spec}),
+        np.full(len(pictures), step),
+        max_boxes,
+    )
 
 
-def assert_box_covers_its_pixels(image, made, tolerance=1.0):
-    pixels, box = painted_box(image), box_of(made)
-    assert pixels is not None and box is not None
-    np.testing.assert_allclose(box, pixels, atol=tolerance)
+def pixels(planned, pictures, size):
+    made = make_pictures([tf.constant(image) for image, _ in pictures], planned, size).numpy()
+    assert made.dtype == np.uint8 and made.shape == (len(pictures), *size, 3)
+    return made
+
+
+def augment(seed, pictures, size, **spec):
+    """The made pictures of a group, each with its own boxes, labels and ignore."""
+    planned, targets, _ = plan(seed, pictures, size, **spec)
+    pad = targets["labels"] < 0
+    assert not targets["boxes"][pad].any() and not targets["ignore"][pad].any()
+    each = [{key: targets[key][place][~pad[place]] for key in targets} for place in range(len(pictures))]
+    return list(zip(pixels(planned, pictures, size), each, strict=True))
+
+
+def cut(image, boxes, window, size, min_visible=0.3):
+    """A window's pixels, all boxes moved with them, and which are seen and which hidden."""
+    group = [(image, record(image))] * 4
+    made = cut_windows(np.array([image.shape[:2]]), np.array([window]), np.array([size]))
+    slices = Slice(*(np.broadcast_to(values[0], (4, 4, *values.shape[1:])) for values in slices_of(made)))
+    planned = plan(0, group, size)[0]._replace(slices=slices)
+    return pixels(planned, group, size)[0], *move_boxes(np.float32(boxes), made, min_visible)
+
+
+def assert_box_covers_its_pixels(image, box, tolerance=1.0):
+    found = painted_box(image)
+    assert found is not None
+    np.testing.assert_allclose(box, found, atol=tolerance)
 
 
 def test_flip_moves_the_box_with_its_pixels():
-    image, made = flip_left_right(*painted())
-    np.testing.assert_array_equal(box_of(made), [160 - 75, 12, 160 - 30, 50])
-    np.testing.assert_array_equal(painted_box(image.numpy()), box_of(made))
-    assert not made["boxes"].numpy()[1].any()
+    for image, made in augment(0, [painted()] * 4, OBLONG, flip=1.0):
+        np.testing.assert_array_equal(made["boxes"], [[160 - 75, 12, 160 - 30, 50]])
+        np.testing.assert_array_equal(painted_box(image), made["boxes"][0])
+        np.testing.assert_array_equal(image, painted()[0][:, ::-1])
 
 
-def test_the_whole_window_is_tensorflows_resize():
-    image, made = place(*painted(), WHOLE, (64, 128), 0.3)
-    np.testing.assert_array_equal(image, resample(painted()[0][None], (64, 128))[0])
-    np.testing.assert_allclose(box_of(made), [24, 8, 60, 50 * 64 / 96], rtol=1e-6)
-    assert_box_covers_its_pixels(image, made)
+def test_the_whole_window_is_the_resize_of_inference():
+    image, moved, _, _ = cut(painted()[0], [BOX], WHOLE, (64, 128))
+    np.testing.assert_array_equal(image, resize_image(painted()[0], (64, 128)))
+    np.testing.assert_allclose(moved[0], [24, 8, 60, 50 * 64 / 96], rtol=1e-6)
+    assert_box_covers_its_pixels(image, moved[0])
+
+
+@pytest.mark.parametrize("size", [(64, 128), (123, 77)])
+def test_without_any_change_a_picture_is_that_of_inference(size):
+    for image, made in augment(0, [painted()] * 4, size):
+        np.testing.assert_array_equal(image, resize_image(painted()[0], size))
+        scale = np.float32([size[1] / 160, size[0] / 96] * 2)
+        np.testing.assert_allclose(made["boxes"], [scale * BOX], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -81,92 +125,132 @@ def test_the_whole_window_is_tensorflows_resize():
 )
 @pytest.mark.parametrize("size", [(64, 128), (123, 77)])
 def test_a_window_moves_the_box_with_its_pixels(window, size):
-    image, made = place(*painted(), tf.constant(window), size, 0.3)
-    assert image.shape == (*size, 3)
+    image, moved, seen, _ = cut(painted()[0], [BOX], window, size)
+    assert seen.all()
     # A pixel of the picture may be several of the result.
     scale = max(size[1] / ((window[2] - window[0]) * 160), size[0] / ((window[3] - window[1]) * 96), 1)
-    assert_box_covers_its_pixels(image, made, tolerance=1.0 if scale < 1.5 else scale / 2 + 0.5)
+    assert_box_covers_its_pixels(image, moved[0], tolerance=1.0 if scale < 1.5 else scale / 2 + 0.5)
 
 
 def test_outside_the_picture_is_grey():
-    image, _ = place(*painted(), tf.constant([-1.0, -1.0, 1.0, 1.0]), (96, 160), 0.3)
-    assert (image.numpy()[:47] == 114).all() and (image.numpy()[:, :79] == 114).all()
-    assert (image.numpy()[48:, 80:] != 114).all()
+    image, *_ = cut(painted()[0], [BOX], (-1.0, -1.0, 1.0, 1.0), (96, 160))
+    assert (image[:47] == 114).all() and (image[:, :79] == 114).all()
+    assert (image[48:, 80:] != 114).all()
 
 
 @pytest.mark.parametrize("name", ["zoom_out", "jitter", "crop"])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_chosen_window_moves_the_box_with_its_pixels(name, seed):
-    image, made = painted()
-    spec = AugmentSpec()
-    relative = made["boxes"] / [160, 96, 160, 96]
-    window = {
-        "zoom_out": lambda: zoom_out_window(seed, spec),
-        "jitter": lambda: jitter_window(seed, spec),
-        "crop": lambda: crop_window(seed, relative, made["labels"] >= 0, spec),
-    }[name]()
-    image, made = place(image, made, window, (96, 160), 0.0)
-    if painted_box(image) is None:
-        assert box_of(made) is None or (box_of(made)[2:] - box_of(made)[:2]).min() < 3
-    else:
-        assert_box_covers_its_pixels(image, made, tolerance=1.7)
+def test_every_chosen_window_moves_the_box_with_its_pixels(name, flip, seed):
+    moved = 0
+    for image, made in augment(seed, [painted()] * 4, OBLONG, min_visible=0.0, **{name: 1.0, "flip": flip}):
+        if painted_box(image) is None:
+            assert not len(made["boxes"]) or (made["boxes"][0, 2:] - made["boxes"][0, :2]).min() < 3
+            continue
+        assert made["labels"].tolist() == [3] and made["ignore"].tolist() == [0]
+        assert_box_covers_its_pixels(image, made["boxes"][0], tolerance=1.7)
+        moved += not np.array_equal(made["boxes"], [BOX])
+    assert moved or name == "crop"
 
 
 def test_windows_keep_to_their_ranges():
     spec = AugmentSpec(zoom_out_max=3.0, jitter_scale=(0.5, 2.0), jitter_aspect=1.2)
-    for number in range(40):
-        zoomed = zoom_out_window((1, number), spec).numpy()
+    rng, drawn = np.random.default_rng(1), []
+    for _ in range(40):
+        zoomed = np.array(zoom_out_window(rng, spec))
         side = zoomed[2:] - zoomed[:2]
         assert 1 <= side[0] <= 3 and side[0] == pytest.approx(side[1], abs=1e-5)
         assert (zoomed[:2] <= 1e-6).all() and (zoomed[2:] >= 1 - 1e-6).all()
-        jittered = jitter_window((1, number), spec).numpy()
+        jittered = np.array(jitter_window(rng, spec))
         sides = jittered[2:] - jittered[:2]
         assert 0.5 <= 1 / np.sqrt(sides.prod()) <= 2.0 and 1 / 1.2 <= sides[0] / sides[1] <= 1.2
         for axis in (0, 1):
             inside = jittered[axis] >= -1e-6 and jittered[axis + 2] <= 1 + 1e-6
             around = jittered[axis] <= 1e-6 and jittered[axis + 2] >= 1 - 1e-6
             assert inside or around
+        drawn.append([side[0], 1 / np.sqrt(sides.prod()), sides[0] / sides[1]])
+    low, high = np.min(drawn, axis=0), np.max(drawn, axis=0)
+    assert (low < [1.3, 0.6, 0.9]).all() and (high > [2.7, 1.7, 1.1]).all()
+
+
+def best_overlap(window, boxes):
+    found = []
+    for box in boxes:
+        shared = np.maximum(np.minimum(window[2:], box[2:]) - np.maximum(window[:2], box[:2]), 0).prod()
+        found.append(shared / ((box[2:] - box[:2]).prod() + (window[2:] - window[:2]).prod() - shared))
+    return max(found)
 
 
 @pytest.mark.parametrize("minimum", [0.1, 0.3, 0.5])
-def test_a_crop_overlaps_a_box_by_the_minimum(minimum):
-    spec = AugmentSpec(crop_min_ious=(minimum,))
-    boxes, cropped = tf.constant([[0.2, 0.3, 0.7, 0.8], [0.0, 0.0, 0.0, 0.0]]), 0
-    for number in range(30):
-        window = crop_window((3, number), boxes, tf.constant([True, False]), spec).numpy()
+@pytest.mark.parametrize("boxes", [[(0.2, 0.3, 0.7, 0.8)], [(0.0, 0.0, 0.02, 0.02), (0.2, 0.3, 0.7, 0.8)]])
+def test_a_crop_overlaps_a_box_by_the_minimum(boxes, minimum):
+    spec, rng = AugmentSpec(crop_min_ious=(minimum,)), np.random.default_rng(3)
+    boxes, cropped = np.array(boxes), 0
+    for _ in range(30):
+        window = np.array(crop_window(rng, boxes, spec))
         if window.tolist() == [0, 0, 1, 1]:
             continue
         cropped += 1
-        shared = np.maximum(np.minimum(window[2:], [0.7, 0.8]) - np.maximum(window[:2], [0.2, 0.3]), 0).prod()
+        assert best_overlap(window, boxes) >= minimum - 1e-5
         side = window[2:] - window[:2]
-        assert shared / (0.25 + side.prod() - shared) >= minimum - 1e-5
         assert (window >= 0).all() and (window <= 1).all() and (side >= 0.3 - 1e-6).all()
         assert 0.5 < side[0] / side[1] < 2
     assert cropped > 15
 
 
+@pytest.mark.parametrize("possible", range(5))
+def test_every_minimum_of_a_crop_is_drawn_alike(possible):
+    spec, rng = (
+        AugmentSpec(crop_min_ious=tuple(0.1 if n == possible else 2.0 for n in range(5))),
+        np.random.default_rng(4),
+    )
+    cropped = [crop_window(rng, np.array([[0.2, 0.2, 0.8, 0.8]]), spec) != WHOLE for _ in range(300)]
+    assert 0.12 < np.mean(cropped) < 0.28
+
+
 def test_a_crop_without_boxes_is_the_whole_picture():
-    window = crop_window((3, 1), tf.zeros([1, 4]), tf.constant([False]), AugmentSpec())
-    assert window.numpy().tolist() == [0, 0, 1, 1]
+    assert crop_window(np.random.default_rng(3), np.zeros([0, 4]), AugmentSpec()) == (0, 0, 1, 1)
 
 
 def test_boxes_cut_away_are_ignored_or_gone():
-    image = tf.constant(paint(100, 100, (0, 0, 1, 1)))
-    boxes = targets((10, 0, 50, 40), (45, 0, 85, 40), (60, 10, 90, 20), (0, 50, 50.9, 60))
-    _, made = place(image, boxes, tf.constant([0.5, 0.0, 1.0, 1.0]), (100, 50), 0.3)
+    image = paint(100, 100, (0, 0, 1, 1))
+    boxes = [(10, 0, 50, 40), (45, 0, 85, 40), (60, 10, 90, 20), (0, 50, 50.9, 60)]
+    _, moved, seen, hidden = cut(image, boxes, (0.5, 0.0, 1.0, 1.0), (100, 50))
     # Out of sight; 35 of 40 columns; whole; 0.9 of 50.9 columns.
-    assert made["labels"].numpy().tolist() == [-1, 3, 3, -1, -1]
-    assert made["ignore"].numpy().tolist() == [False] * 5
-    np.testing.assert_array_equal(made["boxes"][1:3], [[0, 0, 35, 40], [10, 10, 40, 20]])
-    _, made = place(image, boxes, tf.constant([0.75, 0.0, 1.0, 1.0]), (100, 25), 0.3)
+    assert seen.tolist() == [False, True, True, False]
+    assert hidden[seen].tolist() == [False, False]
+    np.testing.assert_array_equal(moved[1:3], [[0, 0, 35, 40], [10, 10, 40, 20]])
+    _, _, seen, hidden = cut(image, boxes, (0.75, 0.0, 1.0, 1.0), (100, 25))
     # 10 of 40 columns are less than 30 %, 15 of 30 are more.
-    assert made["labels"].numpy().tolist() == [-1, 3, 3, -1, -1]
-    assert made["ignore"].numpy().tolist() == [False, True, False, False, False]
+    assert seen.tolist() == [False, True, True, False]
+    assert hidden[seen].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("name", ["jitter", "crop", "mosaic"])
+@pytest.mark.parametrize("min_visible", [0.0, 0.3, 0.7])
+def test_a_box_that_is_mostly_cut_away_is_ignored(name, min_visible):
+    boxes = np.float32([(0, 10, 60, 50), (70, 0, 140, 30), (100, 40, 160, 96), (20, 60, 90, 96), (40, 30, 110, 70)])
+    image, counts = paint(*OBLONG, BOX), [0, 0]
+    truth = [dataclasses.replace(record(image, *boxes), labels=np.arange(5) + 5 * place) for place in range(4)]
+    options = {name: 1.0, "min_visible": min_visible, "crop_min_ious": (0.1,), "max_boxes": 20}
+    for seed in range(25):
+        planned, targets, sources = plan(seed, [(image, one) for one in truth], OBLONG, **options)
+        for place, part in np.argwhere(sources >= 0):
+            # What lies outside the part of the picture that shows is all that is cut away.
+            low, extent = (values[place, part, 1::-1] for values in (planned.slices.begin, planned.slices.extent))
+            shown = np.maximum(np.minimum(boxes[:, 2:], low + extent) - np.maximum(boxes[:, :2], low), 0)
+            share = shown.prod(axis=-1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
+            for label, ignore in zip(targets["labels"][place], targets["ignore"][place], strict=True):
+                if label // 5 == sources[place, part] and abs(share[label % 5] - min_visible) > 1e-5:
+                    assert ignore == (share[label % 5] < min_visible)
+                    counts[ignore] += 1
+    assert counts[0] > 100 and (counts[1] > 20 if min_visible else counts[1] == 0)
 
 
 def test_ignore_stays():
-    _, made = place(tf.constant(paint(*OBLONG, BOX)), targets(BOX, ignore=True), WHOLE, (32, 32), 0.3)
-    assert made["ignore"].numpy().tolist() == [True, False]
+    group = [painted(ignore=place == 2) for place in range(4)]
+    ignored = [made["ignore"].tolist() for _, made in augment(0, group, (32, 32), flip=1.0)]
+    assert ignored == [[0], [0], [1], [0]]
 
 
 @settings(max_examples=40, deadline=None)
@@ -177,13 +261,20 @@ def test_ignore_stays():
 )
 def test_any_window_gives_boxes_inside_the_picture(box, corner, sides):
     x, y, width, height = box
-    image = tf.zeros([96, 160, 3], tf.uint8)
-    window = tf.constant([*corner, corner[0] + sides[0], corner[1] + sides[1]], tf.float32)
-    made_image, made = place(image, targets((x, y, min(x + width, 160), min(y + height, 96))), window, (40, 56), 0.3)
-    boxes, labels = made["boxes"].numpy(), made["labels"].numpy()
-    assert made_image.shape == (40, 56, 3) and np.isfinite(boxes).all()
-    assert (boxes >= 0).all() and (boxes <= [56, 40, 56, 40]).all()
-    assert (boxes[labels < 0] == 0).all() and (boxes[labels >= 0, 2:] - boxes[labels >= 0, :2] >= 1).all()
+    image = np.zeros([96, 160, 3], np.uint8)
+    window = (*corner, corner[0] + sides[0], corner[1] + sides[1])
+    made, moved, seen, _ = cut(image, [(x, y, min(x + width, 160), min(y + height, 96))], window, (40, 56))
+    assert set(np.unique(made)) <= {0, 114} and np.isfinite(moved).all()
+    assert (moved >= 0).all() and (moved <= [56, 40, 56, 40]).all()
+    assert (moved[seen, 2:] - moved[seen, :2] >= 1).all()
+
+
+def test_a_box_with_a_pixel_left_stays_and_one_with_less_is_padding():
+    image = paint(*OBLONG, BOX)
+    group = [(image, record(image, (0, 0, 0.9, 90), (20, 8, 21, 58), BOX, (70, 10, 130, 10.9)))] * 4
+    _, targets, _ = plan(0, group, OBLONG, max_boxes=3)
+    np.testing.assert_array_equal(targets["boxes"], [[BOX, (20, 8, 21, 58), (0, 0, 0, 0)]] * 4)
+    assert targets["labels"].tolist() == [[3, 3, -1]] * 4
 
 
 def colourful_pictures():
@@ -191,91 +282,205 @@ def colourful_pictures():
     pictures = []
     for number, size in enumerate([(96, 160), (120, 80), (64, 64), (50, 200)]):
         box = (size[1] // 5, size[0] // 4, size[1] * 3 // 5, size[0] * 3 // 4)
-        pictures.append((tf.constant(paint(*size, box, value=120 + 40 * number)), targets(box, label=number)))
+        image = paint(*size, box, value=120 + 40 * number)
+        pictures.append((image, record(image, box, label=number)))
     return pictures
 
 
+@pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_mosaic_moves_every_box_with_its_pixels(seed):
-    image, made = place_mosaic(seed, colourful_pictures(), (120, 160), AugmentSpec(min_visible=0.0))
-    assert image.shape == (120, 160, 3)
-    labels, seen = made["labels"].numpy(), 0
-    for label in range(4):
-        value = 120 + 40 * label
-        near = np.abs(image.numpy()[..., 0] - value) < 20
-        found = painted_box(np.where(near[..., None], 255, 0).repeat(3, -1))
-        if found is None or not (labels == label).any():
-            continue
-        box = made["boxes"].numpy()[labels == label][0]
-        # Slopes between another rectangle and the ground pass through this brightness, but not in a solid block.
-        inside = near[int(np.ceil(box[1])) + 1 : int(box[3]) - 1, int(np.ceil(box[0])) + 1 : int(box[2]) - 1]
-        assert inside.size == 0 or inside.mean() > 0.99
-        around = near.copy()
-        around[max(int(box[1]) - 2, 0) : int(box[3]) + 3, max(int(box[0]) - 2, 0) : int(box[2]) + 3] = False
-        assert around.mean() < 0.02
-        seen += 1
-    assert seen >= 2
+def test_mosaic_moves_every_box_with_its_pixels(flip, seed):
+    options = {"mosaic": 1.0, "min_visible": 0.0, "flip": flip}
+    for image, made in augment(seed, colourful_pictures(), (120, 160), **options):
+        labels, seen = made["labels"], 0
+        for label in range(4):
+            near = np.abs(image[..., 0].astype(int) - (120 + 40 * label)) < 20
+            if not near.any() or not (labels == label).any():
+                continue
+            box = made["boxes"][labels == label][0]
+            # Slopes between another rectangle and the ground pass through this brightness, but not in a solid block.
+            inside = near[int(np.ceil(box[1])) + 1 : int(box[3]) - 1, int(np.ceil(box[0])) + 1 : int(box[2]) - 1]
+            assert inside.size == 0 or inside.mean() > 0.99
+            around = near.copy()
+            around[max(int(box[1]) - 2, 0) : int(box[3]) + 3, max(int(box[0]) - 2, 0) : int(box[2]) + 3] = False
+            assert around.mean() < 0.02
+            seen += 1
+        assert seen >= 2
 
 
-def test_mosaic_meets_within_its_range():
-    white = [(tf.fill([40, 40, 3], tf.constant(value, tf.uint8)), targets()) for value in (10, 80, 150, 220)]
-    for seed in SEEDS:
-        image, _ = place_mosaic(seed, white, (100, 200), AugmentSpec(mosaic_centre=(0.3, 0.7)))
-        rows, columns = (image.numpy()[:, 0, 0] == 10).sum(), (image.numpy()[0, :, 0] == 10).sum()
+@pytest.mark.parametrize("seed", SEEDS)
+def test_mosaic_meets_within_its_range(seed):
+    values = [10, 80, 150, 220]
+    plain = [np.full([40, 40, 3], value, np.uint8) for value in values]
+    group = [(image, record(image)) for image in plain]
+    planned, _, sources = plan(seed, group, (100, 200), mosaic=1.0, mosaic_centre=(0.3, 0.7))
+    for place, image in enumerate(pixels(planned, group, (100, 200))):
+        own = values[place]
+        rows, columns = (image[:, 0, 0] == own).sum(), (image[0, :, 0] == own).sum()
         assert 30 <= rows <= 70 and 60 <= columns <= 140
-        corners = image.numpy()[[0, 0, -1, -1], [0, -1, 0, -1], 0]
-        np.testing.assert_array_equal(corners, [10, 80, 150, 220])
+        corners = image[[0, 0, -1, -1], [0, -1, 0, -1], 0]
+        np.testing.assert_array_equal(corners, np.roll(values, -place))
+        np.testing.assert_array_equal(corners, np.array(values)[sources[place]])
 
 
-def test_pad_boxes_keeps_the_largest():
-    made = pad_boxes(targets((0, 0, 2, 2), (0, 0, 9, 9), (0, 0, 5, 5)), 2)
-    np.testing.assert_array_equal(made["boxes"], [[0, 0, 9, 9], [0, 0, 5, 5]])
-    made = pad_boxes(targets((0, 0, 2, 2)), 4)
-    assert made["labels"].numpy().tolist() == [3, -1, -1, -1]
+@pytest.mark.parametrize("extent", [(1, 40), (40, 1), (1, 1), (2, 3)])
+def test_a_mosaic_of_slivers_is_filled(extent):
+    values = [10, 80, 150, 220]
+    group = [(image, record(image)) for image in (np.full([*extent, 3], value, np.uint8) for value in values)]
+    for seed in SEEDS:
+        for image, _ in augment(seed, group, (20, 30), mosaic=1.0, mosaic_centre=(0.1, 0.9)):
+            assert set(np.unique(image)) == set(values)
 
 
-def colours_of(pixel, seed=(0, 0), **changes):
-    spec = AugmentSpec(**{**dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0), **changes})
-    return change_colours(seed, tf.fill([4, 4, 3], 1.0) * tf.constant(pixel, tf.float32), spec).numpy()[0, 0]
+def test_mosaic_shows_its_pictures_at_the_plain_scale_or_smaller():
+    rng, sides = np.random.default_rng(5), []
+    for _ in range(40):
+        for part in mosaic_parts(rng, 1, (100, 200), AugmentSpec()):
+            window = np.array(part.window)
+            width, height = window[2:] - window[:2]
+            share = np.array([part.size[1] / 200, part.size[0] / 100])
+            assert (window >= -1e-9).all() and (window <= 1 + 1e-9).all()
+            assert width / height == pytest.approx(share[0] / share[1])
+            assert width >= share[0] - 1e-9
+            sides.append([width / share[0], max(width, height)])
+    zooms, fullest = np.array(sides).T
+    assert zooms.min() < 1.05 and zooms.max() > 1.7 and fullest.max() > 0.98
+
+
+def test_pad_boxes_keeps_the_largest_of_each_picture():
+    boxes = np.float32([(0, 0, 2, 2), (0, 0, 9, 9), (1, 1, 8, 8), (0, 0, 5, 5), (0, 0, 3, 3)])
+    targets = {"boxes": boxes, "labels": np.arange(5), "ignore": np.array([1, 0, 1, 0, 0], bool)}
+    made = pad_boxes({**targets, "picture": np.array([2, 0, 2, 0, 0])}, 3, 2)
+    np.testing.assert_array_equal(made["boxes"], [boxes[[1, 3]], np.zeros([2, 4]), boxes[[2, 0]]])
+    assert made["labels"].tolist() == [[1, 3], [-1, -1], [2, 0]]
+    assert made["ignore"].tolist() == [[0, 0], [0, 0], [1, 1]]
+    made = pad_boxes({**targets, "picture": np.zeros(5, int)}, 1, 7)
+    assert made["labels"].tolist() == [[1, 2, 3, 4, 0, -1, -1]] and not made["boxes"][0, 5:].any()
+
+
+# The chroma axes of PAL: the hue's turn in the plane of NTSC's I and Q is one in that of U and V, the other way round.
+LUMA, U, V = np.array([0.299, 0.587, 0.114]), 0.492111, 0.877283
+
+
+def changed_colours(pixels, turn, saturation, contrast, brightness):
+    """Float64 pixels `[..., 3]` after turning the hue, saturating, stretching about the middle and shifting."""
+    luma = pixels @ LUMA
+    chroma = U * (pixels[..., 2] - luma) + 1j * V * (pixels[..., 0] - luma)
+    chroma = saturation * np.exp(1j * turn) * chroma
+    red, blue = luma + chroma.imag / V, luma + chroma.real / U
+    green = (luma - LUMA[0] * red - LUMA[2] * blue) / LUMA[1]
+    turned = np.stack([red, green, blue], axis=-1)
+    return 127.5 + contrast * (turned - 127.5) + 255 * brightness
+
+
+def drawn_amounts(matrix, shift):
+    """Reads off what was drawn: contrast and brightness from two greys, turn and saturation from one colour."""
+    matrix, shift = np.float64(matrix), np.float64(shift)
+    black, white, red = (np.float64(pixel) @ matrix + shift for pixel in ([0] * 3, [255] * 3, [255, 0, 0]))
+    contrast = (white - black).mean() / 255
+    brightness = (black.mean() - 127.5 * (1 - contrast)) / 255
+    before, after = (
+        U * (pixel[2] - pixel @ LUMA) + 1j * V * (pixel[0] - pixel @ LUMA) for pixel in (np.float64([255, 0, 0]), red)
+    )
+    return np.angle(after / before), abs(after / before) / contrast, contrast, brightness
+
+
+def random_pictures(seed, size=(24, 32)):
+    images = np.random.default_rng(seed).integers(0, 256, (4, *size, 3), dtype=np.uint8)
+    return [(image, record(image)) for image in images]
 
 
 def test_no_change_of_colour_is_none():
-    for pixel in ((200, 30, 90), (0, 0, 0), (255, 255, 255), (1, 254, 128)):
-        assert np.abs(colours_of(pixel).astype(int) - pixel).max() <= 1
+    group = random_pictures(0)
+    planned, _, _ = plan(0, group, (24, 32), colour=1.0, **NO_CHANGE)
+    for image, (before, _) in zip(pixels(planned, group, (24, 32)), group, strict=True):
+        assert np.abs(image.astype(int) - before).max() <= 1
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue", "all"])
+def test_each_change_of_colour_does_what_it_says(name, flip):
+    most = {"brightness": 0.1, "contrast": 0.3, "saturation": 0.5, "hue": 0.05}
+    most = most if name == "all" else {**NO_CHANGE, name: most[name]}
+    limits = [2 * np.pi * most["hue"], most["saturation"], most["contrast"], most["brightness"]]
+    drawn = []
+    for seed in SEEDS:
+        group = random_pictures(seed)
+        planned, _, _ = plan(seed, group, (24, 32), colour=1.0, flip=flip, **most)
+        for place, image in enumerate(pixels(planned, group, (24, 32))):
+            amounts = drawn_amounts(planned.colours.matrix[place], planned.colours.shift[place])
+            expected = changed_colours(np.float64(group[place][0]), *amounts)
+            expected = np.clip(expected[:, ::-1] if flip else expected, 0, 255)
+            # A half from rounding, the rest for the three digits that the chroma axes are commonly given with.
+            assert np.abs(image - expected).max() < 0.9
+            drawn.append(np.abs(np.array(amounts) - [0, 1, 1, 0]))
+    # Within the limits, and near them in some pictures.
+    assert (np.max(drawn, axis=0) <= np.array(limits) + 2e-3).all()
+    assert (np.max(drawn, axis=0) >= np.array(limits) * 0.9 - 1e-6).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_each_change_of_colour_does_what_it_says(seed):
-    luma = np.array([0.299, 0.587, 0.114])
-    pixel = np.array([150, 110, 90])
-    shifts = colours_of(pixel, seed, brightness=0.1).astype(float) - pixel
-    assert np.ptp(shifts) <= 1 and np.abs(shifts).max() <= 26.5
-    contrasted = colours_of(pixel, seed, contrast=0.3).astype(float) - 127.5
-    factors = contrasted / (pixel - 127.5)
-    assert np.ptp(factors) < 0.06 and 0.67 < factors.mean() < 1.33
-    saturated = colours_of(pixel, seed, saturation=0.5).astype(float)
-    assert saturated @ luma == pytest.approx(pixel @ luma, abs=1)
-    assert 0.45 < np.ptp(saturated) / np.ptp(pixel) < 1.55
-    turned = colours_of(pixel, seed, hue=0.05).astype(float)
-    assert turned @ luma == pytest.approx(pixel @ luma, abs=1)
-    turn = colorsys.rgb_to_hsv(*turned)[0] - colorsys.rgb_to_hsv(*pixel)[0]
-    assert abs((turn + 0.5) % 1 - 0.5) < 0.08
-    grey = colours_of((90, 90, 90), seed, hue=0.5, saturation=0.9)
-    assert np.abs(grey.astype(int) - 90).max() <= 1
+def test_hue_and_saturation_keep_the_luma_and_grey(seed):
+    pixel, changed = np.uint8([150, 110, 90]), 0
+    for colour, changes in ((pixel, {"saturation": 0.5}), (pixel, {"hue": 0.05}), ((90, 90, 90), {"hue": 0.5})):
+        image = np.full([4, 4, 3], colour, np.uint8)
+        made = augment(seed, [(image, record(image))] * 4, (4, 4), colour=1.0, **{**NO_CHANGE, **changes})
+        for after, _ in made:
+            assert after[0, 0] @ LUMA == pytest.approx(np.array(colour) @ LUMA, abs=1)
+            assert np.abs(after.astype(int) - image).max() <= 1 or np.ptp(colour) > 0
+            changed += np.abs(after.astype(int) - image).max() > 2
+    assert changed >= 4
+
+
+def test_colours_are_drawn_for_each_picture_and_each_change_by_itself():
+    colours = draw_colours(np.random.default_rng(0), 400, AugmentSpec())
+    drawn = np.array([drawn_amounts(*pair) for pair in zip(*colours, strict=True)]).T
+    assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.2
+    spread = np.quantile(drawn, [0.25, 0.75], axis=1)
+    limits = np.array([2 * np.pi * 0.03, 0.3, 0.25, 0.1])
+    np.testing.assert_allclose((spread - [0, 1, 1, 0]) / limits, [[-0.5] * 4, [0.5] * 4], atol=0.15)
+
+
+@pytest.mark.parametrize("shape", [{}, {"mosaic": 1.0}, {"zoom_out": 1.0}])
+def test_colour_says_how_often_colours_change(shape):
+    group = random_pictures(1)
+    same = {}
+    for colour in (0.0, 0.5, 1.0):
+        same[colour] = []
+        for seed in SEEDS:
+            planned, _, _ = plan(seed, group, (24, 32), colour=colour, **shape)
+            unchanged = planned._replace(coloured=np.zeros(4, bool))
+            both = zip(pixels(planned, group, (24, 32)), pixels(unchanged, group, (24, 32)), strict=True)
+            same[colour] += [np.array_equal(*pair) for pair in both]
+    assert all(same[0.0]) and not any(same[1.0])
+    assert 0.3 < np.mean(same[0.5]) < 0.7
 
 
 def test_choices_are_made_as_often_as_asked():
-    spec = AugmentSpec(zoom_out=0.25, crop=0.0, jitter=0.25)
-    image, made = painted()
-    choose = tf.function(lambda seed: choose_window(seed, image, made, spec))
-    windows = np.stack([choose(tf.constant([5, number])).numpy() for number in range(400)])
+    spec, rng = AugmentSpec(zoom_out=0.25, crop=0.0, jitter=0.25), np.random.default_rng(5)
+    windows = np.array([choose_window(rng, np.array([[0.2, 0.2, 0.5, 0.6]]), spec) for _ in range(400)])
     sides = windows[:, 2:] - windows[:, :2]
     whole = (windows == [0, 0, 1, 1]).all(-1)
     zoomed = ~whole & (np.abs(sides[:, 0] - sides[:, 1]) < 1e-5) & (sides[:, 0] > 1)
     assert 0.42 < whole.mean() < 0.58 and 0.18 < zoomed.mean() < 0.33
 
 
-@pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"mosaic": -0.1}, {"crop": 0.6, "jitter": 0.6}])
+def test_flip_mosaic_and_colour_are_drawn_as_often_as_asked_and_by_themselves():
+    group = [painted((1, 1, 4, 4), (8, 8))] * 4
+    plans = [plan(seed, group, (8, 8), flip=0.5, mosaic=0.3, colour=0.6)[0] for seed in range(150)]
+    drawn = np.array([(made.flip, made.mosaic, made.coloured) for made in plans]).swapaxes(0, 1).reshape(3, -1)
+    np.testing.assert_allclose(drawn.mean(axis=1), [0.5, 0.3, 0.6], atol=0.07)
+    assert np.abs(np.corrcoef(drawn) - np.eye(3)).max() < 0.15
+
+
+def test_a_plan_depends_on_nothing_but_its_arguments():
+    spec = {"flip": 0.5, "jitter": 0.5, "crop": 0.5, "mosaic": 0.5, "colour": 0.5}
+    first, again, other = (tf.nest.flatten(plan(seed, colourful_pictures(), (64, 64), **spec)) for seed in (3, 3, 4))
+    assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
+    assert not all(np.array_equal(*pair) for pair in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"mosaic": -0.1}, {"colour": 1.1}, {"crop": 0.6, "jitter": 0.6}])
 def test_probabilities_are_checked(wrong):
     with pytest.raises(ValueError, match="Expected"):
         AugmentSpec(**wrong)
