@@ -28,7 +28,7 @@ from keras_lightdet.data import (
 from keras_lightdet.images import read_image
 from keras_lightdet.weights import SUFFIX, load_trunk, load_weights, read_record
 
-DEMO = {"epochs": 40, "batch_size": 8, "input_size": 192, "train": 400, "test": 100}
+DEMO = {"epochs": 50, "batch_size": 8, "input_size": 192, "train": 400, "test": 100}
 # A run of minutes needs larger steps, and pictures that are varied less.
 DEMO_PEAK = 3e-3
 DEMO_AUGMENT = AugmentSpec(zoom_out=0.0, crop=0.0, jitter=0.5, mosaic=0.0)
