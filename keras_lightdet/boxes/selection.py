@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from keras_lightdet.boxes.spec import Spec
 
+_ONE_ULP = 2.0**-22  # relative: the least that tells two float32 scores apart for certain
+
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
@@ -64,13 +66,15 @@ def _select_one(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> dict[s
     top_boxes = tf.gather(tf.gather(boxes, rows), top // num_classes)
     # TFLite's suppression answers with copies of a box without area.
     has_area = tf.reduce_min(top_boxes[:, 2:] - top_boxes[:, :2], axis=-1) > 0
-    top_scores = tf.where(has_area, top_scores, -1.0)
+    # An int8 file gives many equal scores, among which runtimes choose differently unless their order is told.
+    order = top_scores * (1.0 - _ONE_ULP * tf.range(top_scores.shape[0], dtype=tf.float32))
+    order = tf.where(has_area, order, -1.0)
     # Boxes of different classes are moved apart, so that one suppression serves all classes.
     spread = tf.reduce_max(top_boxes) + 1.0
     moved = top_boxes + tf.cast(labels, tf.float32)[:, None] * spread
     kept, count = tf.raw_ops.NonMaxSuppressionV4(
         boxes=moved,
-        scores=top_scores,
+        scores=order,
         max_output_size=spec.max_detections,
         iou_threshold=spec.iou_threshold,
         score_threshold=spec.score_threshold,
