@@ -23,7 +23,7 @@ def imports_of(path):
 
 def test_imports_run_one_way():
     tiers = {
-        **dict.fromkeys(("errors", "images"), 0),
+        **dict.fromkeys(("errors", "files", "images"), 0),
         "boxes": 1,
         "layers": 2,
         "backbones": 3,
