@@ -6,14 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.data.augmentation import (
-    MOSAIC_PARTS,
-    PLAN_SPEC,
-    AugmentSpec,
-    make_pictures,
-    pad_boxes,
-    plan_pictures,
-)
+from keras_lightdet.data.augmentation import MOSAIC_PARTS, AugmentSpec
+from keras_lightdet.data.augmentation_pixels import make_pictures
+from keras_lightdet.data.augmentation_plan import PLAN_SPEC, pad_boxes, plan_pictures
 from keras_lightdet.data.picture_reader import DecodeFailures, Picture, PictureReader, decode
 from keras_lightdet.data.records import DetectionData
 from keras_lightdet.images import resample, stretch, to_uint8
@@ -68,7 +63,7 @@ def train_batches(
     """
     most = _most_boxes(data)
     max_boxes = min(MAX_BOXES, most * MOSAIC_PARTS) if augment is not None and augment.mosaic else most
-    spec = augment if augment is not None else AugmentSpec(until_step=0)
+    spec = augment if augment is not None else AugmentSpec(until_step=0, min_visible=0.0)
     failures = failures if failures is not None else DecodeFailures()
     reader = PictureReader(data.records, replace=True, strict=strict, failures=failures)
     first_group, skipped = divmod(start_step * batch_size, MOSAIC_PARTS)

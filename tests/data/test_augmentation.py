@@ -12,19 +12,21 @@ from hypothesis import strategies as st
 from keras_lightdet.data.augmentation import (
     WHOLE,
     AugmentSpec,
-    Slice,
     choose_window,
     crop_window,
-    cut_windows,
     draw_colours,
     jitter_window,
-    make_pictures,
     mosaic_parts,
+    zoom_out_window,
+)
+from keras_lightdet.data.augmentation_pixels import make_pictures
+from keras_lightdet.data.augmentation_plan import (
+    Slice,
+    cut_windows,
     move_boxes,
     pad_boxes,
     plan_pictures,
     slices_of,
-    zoom_out_window,
 )
 from keras_lightdet.data.records import ImageRecord
 from keras_lightdet.images import resize_image

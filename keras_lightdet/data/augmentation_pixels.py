@@ -1,0 +1,75 @@
+"""The pixels of augmented pictures, by TensorFlow, from a `Plan`: a picture is made of one window or of four."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from keras_lightdet.data.augmentation import Colours
+from keras_lightdet.data.augmentation_plan import Plan, Slice
+from keras_lightdet.data.picture_reader import FILL
+from keras_lightdet.images import resample, to_uint8
+
+
+def make_pictures(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]) -> tf.Tensor:
+    """Makes the network's pictures.
+
+    Args:
+        images: The group, uint8 `[height, width, 3]` each.
+        plan: Of `plan_pictures`, for the group.
+        size: `(height, width)` of the network input.
+
+    Returns:
+        Uint8 `[P, *size, 3]`.
+    """
+    plans = _unstack(plan)
+    return tf.stack(
+        [_make_picture([*images[place:], *images[:place]], plans[place], size) for place in range(len(plans))]
+    )
+
+
+def cut_pixels(image: tf.Tensor, cut: Slice) -> tf.Tensor:
+    """Cuts what shows of a window out of a picture: float32 `[height, width, 3]`, without the margins."""
+    part = tf.slice(image, cut.begin, cut.extent)[None]
+    # Whole and shrunk pictures are what the network will see; a small part enlarged `resample` would move by pixels.
+    return tf.cond(
+        cut.enlarged,
+        lambda: tf.raw_ops.ResizeBilinear(images=part, size=cut.shown, half_pixel_centers=True)[0],
+        lambda: resample(part, cut.shown)[0],
+    )
+
+
+def add_margins(image: tf.Tensor, margins: tf.Tensor) -> tf.Tensor:
+    """Lays a float picture on grey, `tf.pad`'s `margins` around it."""
+    return tf.cond(
+        tf.reduce_any(margins > 0), lambda: tf.pad(image, margins, constant_values=float(FILL)), lambda: image
+    )
+
+
+def change_colours(image: tf.Tensor, colours: Colours) -> tf.Tensor:
+    """Changes the colours of a float `[H, W, 3]` picture; the result may leave 0..255."""
+    changed = tf.matmul(tf.reshape(image, [-1, 3]), colours.matrix) + colours.shift
+    return tf.reshape(changed, tf.shape(image))
+
+
+def _make_picture(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]) -> tf.Tensor:
+    """One picture, out of the group from the place of its own on."""
+    slices = _unstack(plan.slices)
+
+    def mosaic():  # whose windows lie within their pictures
+        parts = [cut_pixels(*pair) for pair in zip(images, slices, strict=True)]
+        return tf.concat([tf.concat(parts[:2], axis=1), tf.concat(parts[2:], axis=1)], axis=0)
+
+    def one():
+        return add_margins(cut_pixels(images[0], slices[0]), slices[0].margins)
+
+    made = tf.cond(plan.mosaic, mosaic, one)
+    made = tf.ensure_shape(made, [*size, 3])
+    made = to_uint8(tf.cond(plan.coloured, lambda: change_colours(made, plan.colours), lambda: made))
+    # The flip comes last, as bytes are quicker to mirror than floats.
+    return tf.cond(plan.flip, lambda: tf.reverse(made, [1]), lambda: made)
+
+
+def _unstack(structure) -> list:
+    """A structure of tensors for each entry of the first axis."""
+    columns = [tf.unstack(values) for values in tf.nest.flatten(structure)]
+    return [tf.nest.pack_sequence_as(structure, row) for row in zip(*columns, strict=True)]
