@@ -79,6 +79,17 @@ def test_training_without_augmentation_has_the_pixels_of_evaluation(data):
         np.testing.assert_allclose(targets["boxes"], expected["boxes"][sources[:, 0]], rtol=1e-6)
 
 
+def test_without_augmentation_no_box_becomes_ignored(data):
+    """A box labelled mostly outside its picture is clipped and stays what it is."""
+    outside = np.float32([[-200, 5, 10, 40]])
+    records = tuple(
+        dataclasses.replace(record, boxes=outside, labels=np.int32([1]), ignore=np.array([False]), areas=np.ones(1))
+        for record in data.records
+    )
+    _, targets = take(train_batches(dataclasses.replace(data, records=records), SIZE, 4, seed=0, augment=None), 1)[0]
+    assert (targets["labels"] == 1).any(axis=1).all() and not targets["ignore"].any()
+
+
 @pytest.mark.parametrize("augment", [AugmentSpec(), AugmentSpec(mosaic=1.0), AugmentSpec(mosaic=0.0)])
 def test_augmented_boxes_cover_their_pixels(data, augment):
     augment = dataclasses.replace(augment, **NO_COLOUR)

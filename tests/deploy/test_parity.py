@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from noise_pictures import draw_picture
 
+from keras_lightdet.boxes import SelectSpec, select_detections
 from keras_lightdet.deploy import TFLiteDetector
+from keras_lightdet.deploy.convert import convert_float_part
+from keras_lightdet.deploy.runtime import Graph
 from keras_lightdet.images import resize_image
 
 
@@ -47,6 +51,26 @@ def test_float_file_equals_a_suppression_in_plain_loops(model, exported, picture
         np.testing.assert_allclose(found.boxes, expected[:, :4], atol=1e-2)
         total += len(found)
     assert total > 20, "the pictures must hold detections for this to mean anything"
+
+
+def test_equal_scores_are_settled_alike_by_the_file_and_keras():
+    """An int8 file has only 256 scores: which of equal ones is kept must not be the runtime's choice."""
+    draw = np.random.default_rng(0)
+    low = draw.uniform(0, 60, (1, 800, 2))
+    tied = {
+        "boxes": np.concatenate([low, low + draw.uniform(5, 40, low.shape)], axis=-1).astype("float32"),
+        "scores": draw.choice(np.float32([0.25, 0.5, 0.75]), (1, 800, 3), p=[0.97, 0.02, 0.01]),
+    }
+
+    def select(inputs):
+        found = select_detections(inputs["boxes"], inputs["scores"], SelectSpec(pre_nms_top_k=500))
+        return {name: tf.cast(value, tf.float32) for name, value in found.items()}
+
+    graph = Graph(convert_float_part(select, {name: value.shape for name, value in tied.items()}))
+    expected, found = select(tied), graph.run(tied)
+    assert found["count"][0] > len(np.unique(found["scores"])) > 1, "the scores must tie for this to mean anything"
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
 
 
 def test_boxes_are_in_pixels_of_an_oblong_picture(model, exported):
