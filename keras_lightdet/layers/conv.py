@@ -1,12 +1,29 @@
 """Convolution, batch norm and activation: the unit every network here is made of."""
 
+from typing import NamedTuple
+
 import keras
 from keras import layers
 
 from keras_lightdet.layers.batch_norm import FusedBatchNormalization
 
-BATCH_NORM_MOMENTUM = 0.97
-BATCH_NORM_EPSILON = 1e-3
+PADDINGS = ("same", "symmetric")
+
+
+class NormSpec(NamedTuple):
+    """The numbers of a batch norm.
+
+    Attributes:
+        momentum: Share of the moving averages that one step keeps.
+        epsilon: Added to the variance.
+    """
+
+    momentum: float = 0.97
+    epsilon: float = 1e-3
+
+
+NORM = NormSpec()
+TORCH_NORM = NormSpec(momentum=0.9, epsilon=1e-5)  # PyTorch's defaults; its momentum is the share that is replaced
 
 
 def he_normal() -> keras.initializers.Initializer:
@@ -14,9 +31,9 @@ def he_normal() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="truncated_normal")
 
 
-def batch_norm(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+def batch_norm(x: keras.KerasTensor, *, norm: NormSpec = NORM, name: str) -> keras.KerasTensor:
     """Normalises over the batch; statistics are those of all replicas under a distribution strategy."""
-    return FusedBatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
+    return FusedBatchNormalization(momentum=norm.momentum, epsilon=norm.epsilon, name=name)(x)
 
 
 def activate(x: keras.KerasTensor, activation: str | None, *, name: str) -> keras.KerasTensor:
@@ -36,37 +53,68 @@ def conv_bn_act(
     *,
     activation: str | None,
     name: str,
+    padding: str = "same",
+    dilation: int = 1,
+    norm: NormSpec = NORM,
 ) -> keras.KerasTensor:
-    """Adds a bias-free convolution ("same"), batch norm and activation.
+    """Adds a bias-free convolution, batch norm and activation.
 
     Args:
         x: `[B, H, W, C]`.
         filters: Channels of the result.
-        kernel_size: Side of the square kernel.
+        kernel_size: Side of the square kernel, odd.
         strides: Step in both directions.
         activation: Keras name, or `None` for a linear unit.
-        name: Prefix of the three layers' names.
+        name: Prefix of the layers' names.
+        padding: "same" is TensorFlow's, whose border depends on the size: a step of 2 on an even one pads the far
+            sides only. "symmetric" pads both sides alike, as PyTorch does with `kernel_size // 2`.
+        dilation: Distance of the kernel's taps.
+        norm: Momentum and epsilon of the batch norm.
 
     Returns:
         `[B, ceil(H / strides), ceil(W / strides), filters]`.
+
+    Raises:
+        ValueError: If the padding is none of the two.
     """
+    x, border = _pad(x, kernel_size, strides, dilation, padding, name=f"{name}_pad")
     x = layers.Conv2D(
         filters,
         kernel_size,
         strides,
-        padding="same",
+        padding=border,
+        dilation_rate=dilation,
         use_bias=False,
         kernel_initializer=he_normal(),
         name=f"{name}_conv",
     )(x)
-    return activate(batch_norm(x, name=f"{name}_bn"), activation, name=f"{name}_act")
+    return activate(batch_norm(x, norm=norm, name=f"{name}_bn"), activation, name=f"{name}_act")
 
 
 def depthwise_bn_act(
-    x: keras.KerasTensor, kernel_size: int = 3, strides: int = 1, *, activation: str | None, name: str
+    x: keras.KerasTensor,
+    kernel_size: int = 3,
+    strides: int = 1,
+    *,
+    activation: str | None,
+    name: str,
+    padding: str = "same",
+    norm: NormSpec = NORM,
 ) -> keras.KerasTensor:
-    """Adds a bias-free depthwise convolution ("same"), batch norm and activation; as `conv_bn_act` otherwise."""
+    """Adds a bias-free depthwise convolution, batch norm and activation; as `conv_bn_act` otherwise."""
+    x, border = _pad(x, kernel_size, strides, 1, padding, name=f"{name}_pad")
     x = layers.DepthwiseConv2D(
-        kernel_size, strides, padding="same", use_bias=False, depthwise_initializer=he_normal(), name=f"{name}_conv"
+        kernel_size, strides, padding=border, use_bias=False, depthwise_initializer=he_normal(), name=f"{name}_conv"
     )(x)
-    return activate(batch_norm(x, name=f"{name}_bn"), activation, name=f"{name}_act")
+    return activate(batch_norm(x, norm=norm, name=f"{name}_bn"), activation, name=f"{name}_act")
+
+
+def _pad(
+    x: keras.KerasTensor, kernel_size: int, strides: int, dilation: int, padding: str, *, name: str
+) -> tuple[keras.KerasTensor, str]:
+    """Pads where "symmetric" differs from "same", which it can only for steps above 1; returns what Keras still pads."""
+    if padding not in PADDINGS:
+        raise ValueError(f"Expected padding to be one of {PADDINGS}, got {padding!r}.")
+    if padding == "same" or strides == 1 or kernel_size == 1:
+        return x, "same"
+    return layers.ZeroPadding2D(dilation * (kernel_size // 2), name=name)(x), "valid"
