@@ -1,5 +1,13 @@
-"""Backbones: functions that build images -> {"P3": .., "P4": .., "P5": ..}, fine to coarse."""
+"""Backbones: functions that build images -> {"P3": .., "P4": .., "P5": ..}, fine to coarse.
+
+All but LCNet build an ImageNet classifier of the same layers when given `num_classes`; `weights.copy_layers` brings
+its weights into the features a detector builds on.
+"""
 
 from keras_lightdet.backbones.lcnet import LCNet
+from keras_lightdet.backbones.resnet import ResNet
+from keras_lightdet.backbones.shufflenet_v2 import ShuffleNetV2
+from keras_lightdet.backbones.snet import SNet
+from keras_lightdet.backbones.xception_light import XceptionLight
 
-__all__ = ["LCNet"]
+__all__ = ["LCNet", "ResNet", "SNet", "ShuffleNetV2", "XceptionLight"]
