@@ -92,6 +92,34 @@ def load_trunk(model: keras.Model, path: str | Path) -> None:
         layer.set_weights(values)
 
 
+def copy_layers(source: keras.Model, target: keras.Model) -> None:
+    """Gives every layer of `target` the weights of the layer of its name in `source`: those of a classifier's trunk
+    to the backbone of a detector.
+
+    Args:
+        source: A functional model; layers that `target` lacks, such as its head, are left out.
+        target: A functional model, whose names are the same; both of the same builder and options.
+
+    Raises:
+        WeightsError: If a layer is missing or has other shapes. Nothing is copied then.
+    """
+    named = {layer.name: layer for layer in source.layers}
+    copies = []
+    for layer in target.layers:
+        if not layer.weights:
+            continue
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        given = [tuple(weight.shape) for weight in named[layer.name].weights] if layer.name in named else None
+        if given != shapes:
+            raise WeightsError(
+                f"Expected {source.name} to have the layer {layer.name!r} with weights {shapes}, got "
+                f"{'no such layer' if given is None else given}. Build both with the same options."
+            )
+        copies.append((layer, named[layer.name].get_weights()))
+    for layer, values in copies:
+        layer.set_weights(values)
+
+
 def read_record(path: str | Path) -> dict:
     """Reads the record beside a weights file, and checks the file against it.
 
