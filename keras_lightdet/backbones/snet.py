@@ -25,7 +25,7 @@ def SNet(  # noqa: N802 - builders are CapWords
     num_classes: int | None = None,
     name: str = "snet",
 ) -> keras.Model:
-    """Builds SNet: ShuffleNetV2 with 5x5 depthwise kernels, which see about twice as far at 6 % more cost.
+    """Builds SNet: ShuffleNetV2 with 5x5 depthwise kernels, which see about twice as far at 3 to 8 % more cost.
 
     The variants are named after their M multiply-adds at 224 pixels. Those counted here are 51, 161 and 535: all
     public sources agree on the widths of SNet146, and these cost 161 M; `widths=(126, 252, 504)` costs 148 M.

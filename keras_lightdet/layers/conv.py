@@ -112,7 +112,7 @@ def depthwise_bn_act(
 def _pad(
     x: keras.KerasTensor, kernel_size: int, strides: int, dilation: int, padding: str, *, name: str
 ) -> tuple[keras.KerasTensor, str]:
-    """Pads where "symmetric" differs from "same", which it can only for steps above 1; returns what Keras still pads."""
+    """Pads where "symmetric" differs from "same", for steps above 1 only; returns what is left for Keras to pad."""
     if padding not in PADDINGS:
         raise ValueError(f"Expected padding to be one of {PADDINGS}, got {padding!r}.")
     if padding == "same" or strides == 1 or kernel_size == 1:
