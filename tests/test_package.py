@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("pycocotools", "tensorflow_datasets", "mediapipe", "ai_edge_litert", "defusedxml")
+HEAVY = ("pycocotools", "tensorflow_datasets", "mediapipe", "ai_edge_litert", "defusedxml", "torch")
 
 
 def test_import_leaves_the_extras_alone():
@@ -12,7 +12,7 @@ def test_import_leaves_the_extras_alone():
     blocked = dict.fromkeys((*HEAVY, "matplotlib"))
     script = f"import sys; sys.modules.update({blocked!r}); import keras_lightdet, keras_lightdet.data"
     script += "; import keras_lightdet.deploy, keras_lightdet.evaluation, keras_lightdet.training"
-    script += "; import keras_lightdet.analysis"
+    script += "; import keras_lightdet.analysis, keras_lightdet.convert"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1500:]
 
@@ -29,7 +29,7 @@ def test_imports_run_one_way():
         "backbones": 3,
         **dict.fromkeys(("detection", "weights"), 4),
         "models": 5,
-        **dict.fromkeys(("data", "evaluation", "training", "analysis", "deploy", "drawing"), 6),
+        **dict.fromkeys(("data", "evaluation", "training", "analysis", "deploy", "drawing", "convert"), 6),
     }
     for path in (ROOT / "keras_lightdet").rglob("*.py"):
         own = path.relative_to(ROOT / "keras_lightdet").parts[0].removesuffix(".py")

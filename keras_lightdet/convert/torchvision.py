@@ -1,0 +1,103 @@
+"""torchvision's classifiers in our backbones: which of its modules each of our layers stands for."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+
+from keras_lightdet.convert.assign import assign_tensors
+from keras_lightdet.convert.torch_file import read_tensors
+
+# Modules of torchvision's blocks by the names of ours: (convolution, batch norm).
+_RESNET_PARTS = {
+    "spatial1": ("conv1", "bn1"),
+    "spatial2": ("conv2", "bn2"),
+    "reduce": ("conv1", "bn1"),
+    "spatial": ("conv2", "bn2"),
+    "expand": ("conv3", "bn3"),
+    "shortcut": ("downsample.0", "downsample.1"),
+}
+_SHUFFLE_PARTS = {
+    "shortcut_depthwise": ("branch1.0", "branch1.1"),
+    "shortcut_project": ("branch1.2", "branch1.3"),
+    "expand": ("branch2.0", "branch2.1"),
+    "depthwise": ("branch2.3", "branch2.4"),
+    "project": ("branch2.5", "branch2.6"),
+}
+_RESNET_ENDS = {"stem_conv": "conv1", "stem_bn": "bn1", "classifier": "fc"}
+_SHUFFLE_ENDS = {
+    "stem_conv": "conv1.0",
+    "stem_bn": "conv1.1",
+    "conv5_conv": "conv5.0",
+    "conv5_bn": "conv5.1",
+    "classifier": "fc",
+}
+_RESNET_HEAD = ("fc.",)
+_SHUFFLE_HEAD = ("conv5.", "fc.")
+_SPLIT_LAYER = "stage2_block1_shuffle"  # units of stride 2 end in a shuffle in the form "split" only
+
+
+def load_resnet(model: keras.Model, source: str | Path | Mapping) -> None:
+    """Fills a `ResNet` with the weights of torchvision's `resnet18`, `34`, `50` or `101`.
+
+    Args:
+        model: The classifier or the features, of the same depth; `dilate_last` as you like.
+        source: The `.pth` file of a state dict, or the state dict.
+
+    Raises:
+        WeightsError: If PyTorch is missing, or the weights are damaged or do not fit. The model stays as it was.
+    """
+    name, tensors = read_tensors(source)
+    modules = {resnet_module(layer.name): layer for layer in model.layers if layer.weights}
+    assign_tensors(modules, tensors, source=name, spare=() if "fc" in modules else _RESNET_HEAD)
+
+
+def load_shufflenet_v2(model: keras.Model, source: str | Path | Mapping) -> None:
+    """Fills a `ShuffleNetV2` with the weights of torchvision's `shufflenet_v2_x0_5`, `x1_0`, `x1_5` or `x2_0`.
+
+    Args:
+        model: The classifier or the features, of the same width and with `unit="split"`.
+        source: The `.pth` file of a state dict, or the state dict.
+
+    Raises:
+        ValueError: If the model's units have another form, which some of these weights fit and mean nothing in.
+        WeightsError: If PyTorch is missing, or the weights are damaged or do not fit. The model stays as it was.
+    """
+    if _SPLIT_LAYER not in {layer.name for layer in model.layers}:
+        raise ValueError(f'Expected a ShuffleNetV2 with unit="split", got {model.name!r} with other units. Rebuild it.')
+    name, tensors = read_tensors(source)
+    modules = {shufflenet_module(layer.name): layer for layer in model.layers if layer.weights}
+    assign_tensors(modules, tensors, source=name, spare=() if "fc" in modules else _SHUFFLE_HEAD)
+
+
+def resnet_module(layer_name: str) -> str:
+    """Returns the torchvision module of a `ResNet` layer: "stage2_block1_reduce_conv" is "layer1.0.conv1".
+
+    In a larger network the module stands behind a prefix, "backbone.body." in torchvision's detectors.
+
+    Raises:
+        ValueError: If the layer is none of a `ResNet`.
+    """
+    return _module(layer_name, _RESNET_ENDS, _RESNET_PARTS, "layer", first_stage=1)
+
+
+def shufflenet_module(layer_name: str) -> str:
+    """Returns the torchvision module of a `ShuffleNetV2` layer: "stage2_block1_expand_conv" is "stage2.0.branch2.0".
+
+    Raises:
+        ValueError: If the layer is none of a `ShuffleNetV2` that torchvision has.
+    """
+    return _module(layer_name, _SHUFFLE_ENDS, _SHUFFLE_PARTS, "stage", first_stage=2)
+
+
+def _module(layer_name: str, ends: Mapping, parts: Mapping, stage_name: str, *, first_stage: int) -> str:
+    """Stages are counted from 2 here, and from `first_stage` there; blocks from 1 here, and from 0 there."""
+    if layer_name in ends:
+        return ends[layer_name]
+    found = re.fullmatch(r"stage(\d+)_block(\d+)_(\w+)_(conv|bn)", layer_name)
+    if not found or found[3] not in parts:
+        raise ValueError(f"Expected a layer that torchvision has, got {layer_name!r}. Build the model without it.")
+    stage, block = int(found[1]) - 2 + first_stage, int(found[2]) - 1
+    conv, norm = parts[found[3]]
+    return f"{stage_name}{stage}.{block}.{conv if found[4] == 'conv' else norm}"

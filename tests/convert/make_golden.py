@@ -1,0 +1,26 @@
+"""Writes golden.npz, what torchvision's networks answer: `python tests/convert/make_golden.py`.
+
+Needs torch and torchvision. The weights follow from the tensors' names (tests/torch_tensors.py) and are not stored.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from torchvision_nets import answers, build_drawn
+
+from torch_tensors import RESNETS, SHUFFLENETS, SIZES, draw_picture, summarize  # isort: skip
+
+
+def main():
+    """Runs all networks at all sizes: `[sizes, outputs by name, largest absolute value and samples]` for each."""
+    golden = {}
+    for name in (*SHUFFLENETS, *RESNETS):
+        net = build_drawn(name)
+        found = [answers(net, draw_picture(*size)) for size in SIZES]
+        rows = [[summarize(key, values) for key, values in sorted(outputs.items())] for outputs in found]
+        golden[name] = np.array(rows, np.float32)
+    np.savez_compressed(Path(__file__).with_name("golden.npz"), **golden)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Our networks answer as torchvision's did when golden.npz was made, by make_golden.py; torch is not needed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch_tensors import CLASSES, RESNETS, SHUFFLENETS, SIZES, draw_picture, draw_state_dict, summarize
+
+from keras_lightdet.backbones import ResNet, ShuffleNetV2
+from keras_lightdet.convert import load_resnet, load_shufflenet_v2
+from keras_lightdet.convert.torchvision import resnet_module, shufflenet_module
+from keras_lightdet.weights import copy_layers
+
+GOLDEN = Path(__file__).with_name("golden.npz")
+HEAVY = ("shufflenet_v2_x1_5", "shufflenet_v2_x2_0", "resnet34", "resnet101")
+NETS = [pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY)) for name in (*SHUFFLENETS, *RESNETS)]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_features_and_logits_are_those_of_torchvision(name):
+    if name in SHUFFLENETS:
+        build, load, module_of, options = ShuffleNetV2, load_shufflenet_v2, shufflenet_module, SHUFFLENETS[name]
+    else:
+        build, load, module_of, options = ResNet, load_resnet, resnet_module, RESNETS[name]
+    classifier, features = build(num_classes=CLASSES, **options), build(**options)
+    load(classifier, draw_state_dict(classifier, module_of))
+    copy_layers(classifier, features)
+    with np.load(GOLDEN) as golden:
+        expected = golden[name]
+    for size, rows in zip(SIZES, expected, strict=True):
+        picture = draw_picture(*size)
+        outputs = {**features(picture), "logits": classifier(picture)}
+        for (key, values), row in zip(sorted(outputs.items()), rows, strict=True):
+            np.testing.assert_allclose(summarize(key, values), row, rtol=0, atol=1e-4 * row[0], err_msg=key)

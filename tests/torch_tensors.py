@@ -1,0 +1,68 @@
+"""PyTorch tensors whose values follow from their names alone, so that torch and Keras can be given the same ones."""
+
+import zlib
+
+import keras
+import numpy as np
+
+
+def draw_tensor(name, shape):
+    """A tensor of a module: He-like kernels, gammas and variances away from 0 and 1, small biases and means."""
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    if len(shape) > 1:
+        return random.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+    if name.endswith("running_var"):
+        return random.uniform(0.5, 1.5, shape).astype(np.float32)
+    if name.endswith("weight"):
+        return random.uniform(0.3, 0.7, shape).astype(np.float32)
+    return (0.1 * random.standard_normal(shape)).astype(np.float32)
+
+
+def draw_picture(height, width):
+    """Noise of 0..255, `[1, height, width, 3]`, the same for torch and Keras."""
+    return np.random.default_rng(0).integers(0, 256, (1, height, width, 3)).astype(np.float32)
+
+
+def draw_state_dict(model, module_of):
+    """What torchvision's state dict of the network would hold, for the layers of `model`."""
+    state = {}
+    for layer in model.layers:
+        if layer.weights:
+            module = module_of(layer.name)
+            for part, shape in _torch_shapes(layer).items():
+                name = f"{module}.{part}"
+                state[name] = draw_tensor(name, shape) if shape else np.int64(7)
+    return state
+
+
+def _torch_shapes(layer):
+    if isinstance(layer, keras.layers.BatchNormalization):
+        parts = ("weight", "bias", "running_mean", "running_var")
+        return {**dict.fromkeys(parts, tuple(layer.gamma.shape)), "num_batches_tracked": ()}
+    if isinstance(layer, keras.layers.Dense):
+        inputs, outputs = layer.kernel.shape
+        return {"weight": (outputs, inputs), "bias": (outputs,)}
+    height, width, first, second = layer.kernel.shape
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return {"weight": (first, second, height, width)}
+    return {"weight": (second, first, height, width)}
+
+
+# Our builder's arguments for each of torchvision's networks.
+SHUFFLENETS = {
+    "shufflenet_v2_x0_5": {"width": 0.5},
+    "shufflenet_v2_x1_0": {"width": 1.0},
+    "shufflenet_v2_x1_5": {"width": 1.5},
+    "shufflenet_v2_x2_0": {"width": 2.0},
+}
+RESNETS = {f"resnet{depth}": {"depth": depth} for depth in (18, 34, 50, 101)}
+CLASSES = 10
+SIZES = ((64, 96), (47, 61))  # even and odd sides
+SAMPLES = 32
+
+
+def summarize(name, values):
+    """The largest absolute value of an output `[1, ..., C]`, and some of its values, always of the same places."""
+    flat = np.ravel(values)
+    places = np.random.default_rng(zlib.crc32(name.encode())).integers(0, flat.size, SAMPLES)
+    return np.concatenate([[np.abs(flat).max()], flat[places]])
