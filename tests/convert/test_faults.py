@@ -95,18 +95,21 @@ def test_half_precision_is_read(model, state):
     np.testing.assert_allclose(model.get_layer("stem_bn").gamma, state["bn1.weight"], rtol=1e-3)
 
 
-def test_units_of_another_form_are_refused_though_the_weights_would_fit():
-    state = draw_state_dict(ShuffleNetV2(width=0.5), shufflenet_module)
+@pytest.fixture(scope="module")
+def shuffle_state():
+    return draw_state_dict(ShuffleNetV2(width=0.5), shufflenet_module)
+
+
+def test_units_of_another_form_are_refused_though_the_weights_would_fit(shuffle_state):
     with pytest.raises(ValueError, match='unit="split"'):
-        load_shufflenet_v2(ShuffleNetV2(width=0.5, unit="keep"), state)
+        load_shufflenet_v2(ShuffleNetV2(width=0.5, unit="keep"), shuffle_state)
 
 
-def test_models_that_torchvision_lacks_are_refused():
-    state = draw_state_dict(ShuffleNetV2(width=0.5), shufflenet_module)
+def test_models_that_torchvision_lacks_are_refused(shuffle_state):
     with pytest.raises(WeightsError, match=r"of shape \(24, 1, 5, 5\) .* got shape \(24, 1, 3, 3\)"):
-        load_shufflenet_v2(SNet(variant="snet49", widths=(48, 96, 192)), state)
+        load_shufflenet_v2(SNet(variant="snet49", widths=(48, 96, 192)), shuffle_state)
     with pytest.raises(ValueError, match="stage2_block1_extra_depthwise_conv"):
-        load_shufflenet_v2(ShuffleNetV2(width=0.5, extra_depthwise=True), state)
+        load_shufflenet_v2(ShuffleNetV2(width=0.5, extra_depthwise=True), shuffle_state)
 
 
 def test_without_torch_the_cure_is_named(model, tmp_path, monkeypatch):

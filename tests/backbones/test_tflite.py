@@ -1,0 +1,78 @@
+"""The backbones as .tflite files: built-in ops, one piece for the CPU delegate, Keras' answers."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet, XceptionLight
+from keras_lightdet.deploy import flatbuffer
+from keras_lightdet.deploy.convert import convert_network
+from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.verify import (
+    TOLERANCES,
+    compare_raw,
+    count_partitions,
+    list_ops,
+    quantized_ops,
+    require_allowed_ops,
+)
+
+SIZE = (64, 96)
+slow = pytest.mark.slow
+NETS = [
+    pytest.param(ShuffleNetV2, {"width": 0.5}, id="shufflenet_v2", marks=slow),
+    pytest.param(ShuffleNetV2, {"width": 0.5, "unit": "keep", "extra_depthwise": True}, id="star"),
+    pytest.param(SNet, {"variant": "snet49"}, id="snet49"),
+    pytest.param(SNet, {"variant": "snet535"}, id="snet535", marks=slow),
+    pytest.param(ResNet, {"depth": 18}, id="resnet18"),
+    pytest.param(ResNet, {"depth": 50, "dilate_last": True}, id="resnet50", marks=slow),
+    pytest.param(XceptionLight, {}, id="xception_light"),
+]
+
+
+def draw_pictures(count):
+    return [np.random.default_rng(seed).integers(0, 256, (*SIZE, 3)).astype("uint8") for seed in range(count)]
+
+
+def build_with_logits(build, options):
+    """The features and, from the same layers, the logits."""
+    keras.utils.set_random_seed(0)
+    classifier = build(num_classes=7, **options)
+    ends = build(**options).output
+    outputs = {level: classifier.get_layer(x._keras_history.operation.name).output for level, x in ends.items()}
+    return keras.Model(classifier.input, {**outputs, "logits": classifier.output})
+
+
+def answers(model, content, pictures):
+    graph = Graph(content)
+    expected = [{key: np.array(x) for key, x in model(p[None].astype("float32")).items()} for p in pictures]
+    return expected, [graph.run({"images": picture[None]}) for picture in pictures]
+
+
+@pytest.mark.parametrize(("build", "options"), NETS)
+def test_float_file_equals_keras(build, options):
+    model = build_with_logits(build, options)
+    content = convert_network(model, SIZE)
+    require_allowed_ops(content)
+    assert count_partitions(content) == 1
+    graph = flatbuffer.unpack(content).subgraphs[0]
+    assert max(len(tensor.shape) for tensor in graph.tensors if tensor.shape is not None) == 4
+    for expected, found in zip(*answers(model, content, draw_pictures(2)), strict=True):
+        assert set(expected) == set(found)
+        for key, values in expected.items():
+            np.testing.assert_allclose(found[key], values, rtol=0, atol=1e-5 * np.abs(values).max(), err_msg=key)
+
+
+# XNNPACK leaves an int8 average pooling to the runtime, which parts the Xception-like net at its three units of
+# stride 2.
+@pytest.mark.parametrize(
+    ("build", "options", "partitions"),
+    [(SNet, {"variant": "snet49"}, 1), (XceptionLight, {}, 7)],
+    ids=["snet49", "xception_light"],
+)
+def test_int8_file_is_int8_throughout(build, options, partitions):
+    model, pictures = build_with_logits(build, options), draw_pictures(8)
+    content = convert_network(model, SIZE, quantize="int8", calibration=pictures)
+    assert quantized_ops(content) == set(list_ops(content))
+    assert count_partitions(content) == partitions
+    compare_raw(*answers(model, content, pictures[:2]), TOLERANCES["int8"])
