@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_lightdet.backbones import ShuffleNetV2
 from keras_lightdet.backbones.shufflenet_v2 import ChannelShuffle
@@ -16,6 +17,17 @@ def test_channels_are_dealt_out_in_turn(groups):
             expected[..., i * groups + group] = x[..., group * run + i]
     np.testing.assert_array_equal(ChannelShuffle(groups)(x), expected)
     np.testing.assert_array_equal(ChannelShuffle(run)(expected), x)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_one_graph_shuffles_pictures_of_any_size(jit_compile):
+    model = ShuffleNetV2(width=0.5)
+    free = tf.TensorSpec((None, None, None, 3), tf.float32)
+    graph = tf.function(model, input_signature=[free], jit_compile=jit_compile)
+    for shape in ((2, 64, 96, 3), (1, 45, 70, 3)):
+        x = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
+        for level, expected in model(x).items():
+            np.testing.assert_allclose(graph(x)[level], expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_channels_must_go_up_in_groups():

@@ -12,6 +12,7 @@ from torch_tensors import CLASSES, draw_state_dict
 
 from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet
 from keras_lightdet.convert import load_resnet, load_shufflenet_v2
+from keras_lightdet.convert.assign import assign_tensors
 from keras_lightdet.convert.torchvision import resnet_module, shufflenet_module
 from keras_lightdet.errors import WeightsError
 
@@ -88,6 +89,17 @@ def test_features_leave_only_the_head_over(state):
     load_resnet(features, state)
     state["fpn.weight"] = state["fc.weight"]
     refuse(features, state, "fpn.weight", "1 without")
+
+
+def test_a_trunk_inside_a_detector_is_read_behind_its_prefix(state):
+    """As torchvision's detectors hold it: frozen batch norms, which count no batches."""
+    features = ResNet(depth=18)
+    modules = {f"backbone.body.{resnet_module(layer.name)}": layer for layer in features.layers if layer.weights}
+    inside = {f"backbone.body.{key}": value for key, value in state.items() if value.ndim and key[:3] != "fc."}
+    assign_tensors(modules, inside, source="a detector")
+    np.testing.assert_array_equal(features.get_layer("stage5_block2_spatial2_bn").beta, state["layer4.1.bn2.bias"])
+    with pytest.raises(WeightsError, match="a detector to have its layer, got 1 without one: roi_heads.fc6.bias"):
+        assign_tensors(modules, {**inside, "roi_heads.fc6.bias": state["fc.bias"]}, source="a detector")
 
 
 def test_half_precision_is_read(model, state):
