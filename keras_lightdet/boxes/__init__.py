@@ -1,10 +1,11 @@
-"""Pure functions on boxes: anchors, coding, overlap, matching, sampling, selection. Boxes are float32 xyxy pixels."""
+"""Pure functions on boxes, which are float32 xyxy pixels: anchors, coding, overlap, matching, sampling, selection."""
 
 from keras_lightdet.boxes.anchors import GridAnchors, PlacedAnchors, PyramidAnchors
 from keras_lightdet.boxes.coding import DeltaCoding, GridCoding
 from keras_lightdet.boxes.detections import Detections
 from keras_lightdet.boxes.matching import BACKGROUND, UNDECIDED, GridMatch, IoUMatch, match_boxes, match_grid_anchors
 from keras_lightdet.boxes.overlap import box_area, iou, pairwise_intersection, pairwise_iou, shape_iou
+from keras_lightdet.boxes.proposals import ProposalSpec, append_true_boxes, propose
 from keras_lightdet.boxes.sampling import HardSpec, SampleSpec, hardest_mask, random_keys, sample_matches
 from keras_lightdet.boxes.selection import SelectSpec, select_detections
 
@@ -19,9 +20,11 @@ __all__ = [
     "HardSpec",
     "IoUMatch",
     "PlacedAnchors",
+    "ProposalSpec",
     "PyramidAnchors",
     "SampleSpec",
     "SelectSpec",
+    "append_true_boxes",
     "box_area",
     "hardest_mask",
     "iou",
@@ -29,6 +32,7 @@ __all__ = [
     "match_grid_anchors",
     "pairwise_intersection",
     "pairwise_iou",
+    "propose",
     "random_keys",
     "sample_matches",
     "select_detections",

@@ -2,5 +2,19 @@
 
 from keras_lightdet.layers.batch_norm import FusedBatchNormalization
 from keras_lightdet.layers.conv import activate, batch_norm, conv_bn_act, depthwise_bn_act
+from keras_lightdet.layers.ps_roi_align import PSRoIAlign, ps_roi_align
+from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
 
-__all__ = ["FusedBatchNormalization", "activate", "batch_norm", "conv_bn_act", "depthwise_bn_act"]
+__all__ = [
+    "FusedBatchNormalization",
+    "MultilevelRoIAlign",
+    "PSRoIAlign",
+    "RoIAlign",
+    "activate",
+    "batch_norm",
+    "conv_bn_act",
+    "depthwise_bn_act",
+    "multilevel_roi_align",
+    "ps_roi_align",
+    "roi_align",
+]
