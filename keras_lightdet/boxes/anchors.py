@@ -1,4 +1,4 @@
-"""Anchors of grid detectors: a few box shapes at every cell of every pyramid level, made in NumPy."""
+"""Anchors: a few box shapes at every cell of every pyramid level, made in NumPy."""
 
 from dataclasses import dataclass
 
@@ -88,6 +88,76 @@ class PlacedAnchors:
     sizes: np.ndarray
     strides: np.ndarray
     shapes: np.ndarray
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+@dataclass(frozen=True)
+class PyramidAnchors(Spec):
+    """Anchors of region proposal networks: every size at every aspect ratio, at equal area (Ren et al. 2015, 3.1.1).
+
+    The anchors of a cell run through all sizes of the first ratio, then through those of the second, and so on.
+
+    Attributes:
+        strides: Pixels from cell to cell, one entry a level, fine to coarse.
+        sizes: Square roots of the anchors' areas in pixels of the network input, `[levels][sizes]`.
+        aspect_ratios: Height over width, the same at all levels.
+        offset: Where in its cell an anchor's centre stands: 0.0 is the cell's top left corner, as in torchvision, 0.5
+            its middle.
+        rounded: Whether the corners of the shapes are rounded to whole pixels about their centre, as in torchvision.
+    """
+
+    strides: tuple[int, ...]
+    sizes: tuple[tuple[float, ...], ...]
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    offset: float = 0.0
+    rounded: bool = False
+
+    def __post_init__(self):
+        sizes = tuple(tuple(float(size) for size in level) for level in self.sizes)
+        object.__setattr__(self, "strides", tuple(int(stride) for stride in self.strides))
+        object.__setattr__(self, "sizes", sizes)
+        object.__setattr__(self, "aspect_ratios", tuple(float(ratio) for ratio in self.aspect_ratios))
+        if not sizes or len(self.strides) != len(sizes) or len({len(level) for level in sizes}) != 1:
+            raise ValueError(
+                f"Expected sizes with one row for each of the strides {self.strides}, all of one length, "
+                f"got {self.sizes!r}."
+            )
+        numbers = [*self.strides, *self.aspect_ratios, *(size for level in sizes for size in level)]
+        if not (self.per_cell and all(np.isfinite(number) and number > 0 for number in numbers)):
+            raise ValueError(f"Expected strides, sizes and aspect ratios to be positive and not empty, got {self!r}.")
+
+    @property
+    def per_cell(self) -> int:
+        """Anchors at each cell."""
+        return len(self.sizes[0]) * len(self.aspect_ratios)
+
+    def level_counts(self, image_size: tuple[int, int]) -> tuple[int, ...]:
+        """Returns how many anchors each level lays over a picture of `(height, width)` pixels."""
+        height, width = image_size
+        return tuple(_cells(height, stride) * _cells(width, stride) * self.per_cell for stride in self.strides)
+
+    def place(self, image_size: tuple[int, int]) -> np.ndarray:
+        """Lays the anchors over a picture of `image_size` = `(height, width)` pixels.
+
+        Returns:
+            Float32 `[N, 4]`, xyxy pixels, not clipped, in the order of the heads' outputs: level by level, row by
+            row, cell by cell, anchor by anchor.
+        """
+        placed = []
+        for stride, sizes in zip(self.strides, self.sizes, strict=True):
+            rows, columns = (_cells(side, stride) for side in image_size)
+            y, x = np.meshgrid(np.arange(rows) + self.offset, np.arange(columns) + self.offset, indexing="ij")
+            centers = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4) * stride
+            placed.append((centers.astype("float32") + self._shapes(sizes)).reshape(-1, 4))
+        return np.concatenate(placed)
+
+    def _shapes(self, sizes: tuple[float, ...]) -> np.ndarray:
+        """Boxes `[A, 4]` about the origin; float32 throughout, because what is rounded depends on it."""
+        roots = np.sqrt(np.array(self.aspect_ratios, "float32"))[:, None]
+        sides = np.array(sizes, "float32")
+        widths, heights = ((1 / roots) * sides).reshape(-1), (roots * sides).reshape(-1)
+        shapes = np.stack([-widths, -heights, widths, heights], axis=-1) / 2
+        return np.round(shapes) if self.rounded else shapes
 
 
 def _cells(side: int, stride: int) -> int:

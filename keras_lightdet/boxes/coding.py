@@ -1,11 +1,15 @@
 """Box coding: what the heads emit, turned into boxes."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
 from keras import ops
 
 from keras_lightdet.boxes.spec import Spec
+
+_LEAST_SIDE = 1e-3  # pixels; a smaller box is coded as if its side were this, so that padding gives finite numbers
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
@@ -38,3 +42,58 @@ class GridCoding(Spec):
         middle = centers + offset * ops.expand_dims(strides, -1)
         half = 0.5 * sizes * ops.exp(ops.clip(log_sides, -self.max_log_side, self.max_log_side))
         return ops.concatenate([middle - half, middle + half], axis=-1)
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+@dataclass(frozen=True)
+class DeltaCoding(Spec):
+    """The coding of R-CNN (Girshick et al. 2014, appendix C): a box relative to an anchor or a proposal.
+
+    `t_xy = weight * (centre - anchor centre) / anchor side` and `t_wh = weight * log(side / anchor side)`.
+
+    Attributes:
+        weights: Factors of `(x, y, width, height)`, the inverse of the deltas' standard deviations. Region proposal
+            networks use 1, the heads of second stages (10, 10, 5, 5).
+        max_log_side: Bound of `t_wh / weight`, so that a side does not overflow. The default lets a stride of 16
+            pixels grow to 1000.
+    """
+
+    weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    max_log_side: float = math.log(1000 / 16)
+
+    def __post_init__(self):
+        object.__setattr__(self, "weights", tuple(float(weight) for weight in self.weights))
+        if len(self.weights) != 4 or not all(weight > 0 for weight in self.weights):
+            raise ValueError(f"Expected weights to be four positive factors, got {self.weights!r}.")
+
+    @classmethod
+    def from_stds(cls, stds: Sequence[float]) -> "DeltaCoding":
+        """Returns the coding whose deltas are divided by the standard deviations `(x, y, width, height)`."""
+        return cls(tuple(1.0 / std for std in stds))
+
+    def encode(self, boxes: keras.KerasTensor, anchors: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the deltas `[..., 4]` of `boxes [..., 4]` from `anchors [..., 4]`, both xyxy pixels."""
+        centers, sides = _centers_and_sides(boxes)
+        anchor_centers, anchor_sides = _centers_and_sides(anchors)
+        sides, anchor_sides = ops.maximum(sides, _LEAST_SIDE), ops.maximum(anchor_sides, _LEAST_SIDE)
+        offsets, log_sides = (centers - anchor_centers) / anchor_sides, ops.log(sides / anchor_sides)
+        return ops.concatenate([offsets, log_sides], axis=-1) * self._weights()
+
+    def decode(self, deltas: keras.KerasTensor, anchors: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the boxes `[..., 4]`, xyxy pixels that may leave the picture, of `deltas [..., 4]`.
+
+        `anchors [..., 4]` are broadcast: `[B, R, 1, 4]` serves deltas `[B, R, K, 4]` of K classes.
+        """
+        centers, sides = _centers_and_sides(anchors)
+        offsets, log_sides = ops.split(deltas / self._weights(), 2, axis=-1)
+        centers = centers + offsets * sides
+        half = 0.5 * sides * ops.exp(ops.minimum(log_sides, self.max_log_side))
+        return ops.concatenate([centers - half, centers + half], axis=-1)
+
+    def _weights(self) -> keras.KerasTensor:
+        return ops.convert_to_tensor(self.weights, "float32")
+
+
+def _centers_and_sides(boxes: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    low, high = ops.split(boxes, 2, axis=-1)
+    return (low + high) / 2, high - low

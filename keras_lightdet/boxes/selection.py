@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+from keras_lightdet.boxes.overlap import pairwise_iou
 from keras_lightdet.boxes.spec import Spec
+
+SOFT_KINDS = ("gaussian", "linear")
 
 _ONE_ULP = 2.0**-22  # relative: the least that tells two float32 scores apart for certain
 
@@ -22,29 +25,52 @@ class SelectSpec(Spec):
         pre_nms_top_k: Candidates (pairs of box and class) that suppression looks at. Too few cost recall in crowded
             pictures, where the many boxes of each sure object push the unsure ones out: 500 in place of 1000 cost
             two points of AP50 on blood cells, 2000 gain a tenth.
+        soft: None, or a kind of soft suppression (Bodla et al. 2017), where a box that overlaps a better one of its
+            class stays with a lower score: "gaussian" multiplies it by `exp(-iou^2 / sigma)` whatever the overlap
+            (eq. 3), "linear" by `1 - iou` beyond `iou_threshold` (eq. 2) and has no form in a .tflite.
+        sigma: Of "gaussian".
     """
 
     score_threshold: float = 0.001
     iou_threshold: float = 0.45
     max_detections: int = 100
     pre_nms_top_k: int = 1000
+    soft: str | None = None
+    sigma: float = 0.5
+
+    def __post_init__(self):
+        if self.soft is not None and self.soft not in SOFT_KINDS:
+            raise ValueError(f"Expected soft to be None or one of {SOFT_KINDS}, got {self.soft!r}.")
+        if self.soft == "gaussian" and not self.sigma > 0:
+            raise ValueError(f"Expected a positive sigma, got {self.sigma!r}.")
 
 
-def select_detections(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> dict[str, tf.Tensor]:
+def select_detections(
+    boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec, *, built_ins_only: bool = False
+) -> dict[str, tf.Tensor]:
     """Selects the best boxes of each picture.
 
     Args:
-        boxes: `[B, N, 4]` xyxy pixels, clipped to the picture.
+        boxes: Xyxy pixels, clipped to the picture: `[B, N, 4]`, or `[B, N, K, 4]` with a box for each class.
         scores: `[B, N, K]`, 0..1.
         spec: The rule.
+        built_ins_only: Whether the graph goes into a .tflite. Gaussian soft suppression is then one
+            NonMaxSuppressionV5, which XLA cannot compile, in place of a loop; hard suppression is the same either
+            way. TFLite's V5 drops a box equal to a better one of its class, where the paper lowers its score.
 
     Returns:
         `{"boxes" [B, D, 4], "scores" [B, D], "labels" [B, D] int32, "count" [B] int32}`, best first, where D is
-        `max_detections`. Slots past
-        the count hold zeros, labels -1. A box without area is never selected.
+        `max_detections`. Slots past the count hold zeros, labels -1. A box without area is never selected. Scores are
+        those that soft suppression leaves.
+
+    Raises:
+        ValueError: Linear soft suppression of built-ins alone.
     """
+    if built_ins_only and spec.soft == "linear":
+        raise ValueError("Expected soft suppression to be 'gaussian' in a .tflite, got 'linear'. Do use 'gaussian'.")
     if boxes.shape[0] == 1:  # what is exported: no loop in the graph
-        picked = _select_one(tf.squeeze(boxes, 0), tf.squeeze(scores, 0), spec)  # a slice would copy in TFLite
+        one = tf.squeeze(boxes, 0), tf.squeeze(scores, 0)  # a slice would copy in TFLite
+        picked = _select_one(*one, spec, built_ins_only)
         return {key: tf.expand_dims(value, 0) for key, value in picked.items()}
     signature = {
         "boxes": tf.TensorSpec((spec.max_detections, 4), tf.float32),
@@ -52,10 +78,12 @@ def select_detections(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> 
         "labels": tf.TensorSpec((spec.max_detections,), tf.int32),
         "count": tf.TensorSpec((), tf.int32),
     }
-    return tf.map_fn(lambda picture: _select_one(*picture, spec), (boxes, scores), fn_output_signature=signature)
+    return tf.map_fn(
+        lambda picture: _select_one(*picture, spec, built_ins_only), (boxes, scores), fn_output_signature=signature
+    )
 
 
-def _select_one(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> dict[str, tf.Tensor]:
+def _select_one(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec, built_ins_only: bool) -> dict[str, tf.Tensor]:
     num_classes = scores.shape[-1]
     # The best k pairs of box and class lie among the k boxes whose best class scores highest: a sort of N instead of
     # N * K.
@@ -63,30 +91,79 @@ def _select_one(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> dict[s
     pair_scores = tf.reshape(tf.gather(scores, rows), [-1])
     top_scores, top = tf.math.top_k(pair_scores, _at_most(spec.pre_nms_top_k, pair_scores.shape[0]))
     labels = top % num_classes
-    top_boxes = tf.gather(tf.gather(boxes, rows), top // num_classes)
+    if boxes.shape.rank == 2:
+        top_boxes = tf.gather(tf.gather(boxes, rows), top // num_classes)
+    else:
+        pairs = tf.gather(rows, top // num_classes) * num_classes + labels
+        top_boxes = tf.gather(tf.reshape(boxes, [-1, 4]), pairs)
     # TFLite's suppression answers with copies of a box without area.
     has_area = tf.reduce_min(top_boxes[:, 2:] - top_boxes[:, :2], axis=-1) > 0
     # An int8 file gives many equal scores, among which runtimes choose differently unless their order is told.
-    order = top_scores * (1.0 - _ONE_ULP * tf.range(top_scores.shape[0], dtype=tf.float32))
+    ranking = 1.0 - _ONE_ULP * tf.range(top_scores.shape[0], dtype=tf.float32)
+    order = top_scores * ranking
     order = tf.where(has_area, order, -1.0)
     # Boxes of different classes are moved apart, so that one suppression serves all classes.
     spread = tf.reduce_max(top_boxes) + 1.0
     moved = top_boxes + tf.cast(labels, tf.float32)[:, None] * spread
-    kept, count = tf.raw_ops.NonMaxSuppressionV4(
-        boxes=moved,
-        scores=order,
+    if spec.soft is None:
+        kept, count = _suppress(moved, order, spec)
+        kept_scores = tf.gather(top_scores, kept)
+    else:
+        suppress_softly = _suppress_softly_in_tflite if built_ins_only else _suppress_softly
+        kept, kept_scores, count = suppress_softly(moved, order, spec)
+        kept_scores = kept_scores / tf.gather(ranking, kept)
+    real = tf.range(spec.max_detections) < count
+    return {
+        "boxes": tf.where(real[:, None], tf.gather(top_boxes, kept), 0.0),
+        "scores": tf.where(real, kept_scores, 0.0),
+        "labels": tf.where(real, tf.gather(labels, kept), -1),
+        "count": count,
+    }
+
+
+def _suppress(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.raw_ops.NonMaxSuppressionV4(
+        boxes=boxes,
+        scores=scores,
         max_output_size=spec.max_detections,
         iou_threshold=spec.iou_threshold,
         score_threshold=spec.score_threshold,
         pad_to_max_output_size=True,
     )
-    real = tf.range(spec.max_detections) < count
-    return {
-        "boxes": tf.where(real[:, None], tf.gather(top_boxes, kept), 0.0),
-        "scores": tf.where(real, tf.gather(top_scores, kept), 0.0),
-        "labels": tf.where(real, tf.gather(labels, kept), -1),
-        "count": count,
-    }
+
+
+def _suppress_softly_in_tflite(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> tuple[tf.Tensor, ...]:
+    """Rows `[D]`, lowered scores `[D]` and count; TensorFlow's sigma is half of the paper's."""
+    return tf.raw_ops.NonMaxSuppressionV5(
+        boxes=boxes,
+        scores=scores,
+        max_output_size=spec.max_detections,
+        iou_threshold=1.0,  # beyond it TFLite drops the box
+        score_threshold=spec.score_threshold,
+        soft_nms_sigma=spec.sigma / 2,
+        pad_to_max_output_size=True,
+    )
+
+
+def _suppress_softly(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> tuple[tf.Tensor, ...]:
+    """Rows `[D]`, lowered scores `[D]` and count: takes the best box and lowers the others, D times."""
+    slots, rows = tf.range(spec.max_detections), tf.range(scores.shape[0])
+
+    def take_one(slot, left, kept, kept_scores):
+        best = tf.argmax(left, output_type=tf.int32)
+        overlap = pairwise_iou(tf.gather(boxes, best)[None], boxes)[0]
+        if spec.soft == "gaussian":
+            factor = tf.exp(-tf.square(overlap) / spec.sigma)
+        else:
+            factor = tf.where(overlap > spec.iou_threshold, 1.0 - overlap, 1.0)
+        kept = tf.where(slots == slot, best, kept)
+        kept_scores = tf.where(slots == slot, tf.gather(left, best), kept_scores)
+        return slot + 1, tf.where(rows == best, -1.0, left * factor), kept, kept_scores
+
+    start = (0, scores, tf.zeros_like(slots), tf.zeros_like(slots, tf.float32))
+    _, _, kept, kept_scores = tf.while_loop(lambda *_: True, take_one, start, maximum_iterations=spec.max_detections)
+    # Scores fall from slot to slot, so those above the threshold come first.
+    return kept, kept_scores, tf.reduce_sum(tf.cast(kept_scores > spec.score_threshold, tf.int32))
 
 
 def _at_most(count: int, available: int | None) -> int:

@@ -28,15 +28,20 @@ def build_postprocess(model, form: str, select: SelectSpec | None = None) -> Cal
 
     Args:
         model: A `DetectorModel`; its `decode` and `input_size` are used.
-        form: "builtin" = `select_detections` (top-k and NonMaxSuppressionV4, TFLite built-ins only);
+        form: "builtin" = `select_detections` (top-k and NonMaxSuppressionV4 or V5, TFLite built-ins only);
             "custom_op" = TFLite_Detection_PostProcess, which older clients of the Object Detection API "
             "expect.
         select: Thresholds and counts; None = the model's own.
 
     Raises:
-        ExportError: An unknown form.
+        ExportError: An unknown form, or soft suppression that it cannot express.
     """
     select = select or model.select
+    if select.soft == "linear" or (select.soft and form == "custom_op"):
+        raise ExportError(
+            f"Expected suppression that a .tflite can express, got soft={select.soft!r} for postprocess={form!r}. Do "
+            "pass select=SelectSpec(soft='gaussian', ...) with postprocess='builtin', or soft=None."
+        )
     if form == "builtin":
         return lambda raw: _select(*model.decode(raw), select, model.input_size)
     if form == "custom_op":
@@ -53,7 +58,7 @@ def _without_empty(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.T
 
 
 def _select(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec, input_size: tuple[int, int]) -> Tensors:
-    found = select_detections(boxes, scores, spec)
+    found = select_detections(boxes, scores, spec, built_ins_only=True)
     return {
         "boxes": _relative_yxyx(found["boxes"], input_size),
         "labels": tf.cast(found["labels"], tf.float32),

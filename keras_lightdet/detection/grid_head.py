@@ -17,6 +17,7 @@ from keras_lightdet.boxes import (
 )
 from keras_lightdet.boxes.overlap import box_area
 from keras_lightdet.boxes.spec import Spec
+from keras_lightdet.detection.losses import sigmoid_cross_entropy
 from keras_lightdet.detection.model import global_sum
 
 
@@ -100,7 +101,7 @@ class GridHead(Spec):
         true_labels = ops.take_along_axis(ops.maximum(targets["labels"], 0), index, axis=1)
         logits = raw["class_logits"]
         class_term = ops.sum(
-            _cross_entropy(ops.one_hot(true_labels, logits.shape[-1], dtype="float32"), logits), axis=-1
+            sigmoid_cross_entropy(ops.one_hot(true_labels, logits.shape[-1], dtype="float32"), logits), axis=-1
         )
         scale = 1.0 / ops.maximum(global_sum(ops.sum(positive)), 1.0)
         return {
@@ -117,11 +118,6 @@ class GridHead(Spec):
         return ops.cast(ops.max(ops.maximum(overlap, inside), axis=-1) > self.loss.ignore_iou, "float32")
 
 
-def _cross_entropy(targets, logits):
-    """Binary cross-entropy per element, stable for any logit."""
-    return ops.maximum(logits, 0.0) - logits * targets + ops.softplus(-ops.abs(logits))
-
-
 def _focal_cross_entropy(targets, logits, gamma: float):
     """`|y - p|^gamma` times the cross-entropy (quality focal loss, Li et al. 2020, eq. 2)."""
-    return ops.power(ops.abs(targets - ops.sigmoid(logits)), gamma) * _cross_entropy(targets, logits)
+    return ops.power(ops.abs(targets - ops.sigmoid(logits)), gamma) * sigmoid_cross_entropy(targets, logits)

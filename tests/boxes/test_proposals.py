@@ -1,0 +1,149 @@
+"""Proposals of a region proposal network."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_lightdet.boxes import ProposalSpec, PyramidAnchors, append_true_boxes, propose
+from keras_lightdet.deploy import verify
+from keras_lightdet.deploy.convert import convert_float_part
+from keras_lightdet.deploy.runtime import Graph
+
+SIZE = (64, 96)
+ANCHORS = PyramidAnchors((16, 32), ((24,), (48,)), (0.5, 1.0, 2.0))
+COUNTS = ANCHORS.level_counts(SIZE)
+SPEC = ProposalSpec(pre_nms_top_k=30, post_nms_top_k=12, iou_threshold=0.5, min_size=4.0)
+
+
+def random_case(seed, batch):
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 2, (batch, sum(COUNTS))).astype("float32")
+    return logits, random.normal(0, 0.5, (batch, sum(COUNTS), 4)).astype("float32")
+
+
+def iou(a, b):
+    shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def proposed_by_loops(logits, deltas, spec, counts):
+    """Proposals of one picture in double precision: rows of (box, score), best first; None if an IoU is on the edge."""
+    anchors, kept = ANCHORS.place(SIZE).astype(float), []
+    start = 0
+    for count in counts:
+        rows = sorted(range(start, start + count), key=lambda n: -logits[n])[: spec.pre_nms_top_k]
+        start += count
+        of_level = []
+        for n in rows:
+            a, d = anchors[n], deltas[n].astype(float)
+            w, h = (a[2] - a[0]), (a[3] - a[1])
+            x, y = (a[0] + a[2]) / 2 + d[0] * w, (a[1] + a[3]) / 2 + d[1] * h
+            w, h = w * np.exp(d[2]), h * np.exp(d[3])
+            box = np.clip([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 0, [SIZE[1], SIZE[0]] * 2)
+            if min(box[2] - box[0], box[3] - box[1]) < spec.min_size:
+                continue
+            overlaps = [iou(box, other) for _, other in of_level]
+            if any(abs(overlap - spec.iou_threshold) < 1e-4 for overlap in overlaps):
+                return None
+            if all(overlap <= spec.iou_threshold for overlap in overlaps):
+                of_level.append((logits[n], box))
+        kept += of_level
+    kept = sorted(kept, key=lambda pair: -pair[0])[: spec.post_nms_top_k]
+    return np.array([[*box, 1 / (1 + np.exp(-float(logit)))] for logit, box in kept])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.booleans())
+def test_proposals_equal_the_rule_written_as_loops(seed, per_level):
+    spec = ProposalSpec(30, 12, 0.5, 4.0, per_level)
+    logits, deltas = random_case(seed, batch=3)
+    counts = COUNTS if per_level else (sum(COUNTS),)
+    expected = [proposed_by_loops(*one, spec, counts) for one in zip(logits, deltas, strict=True)]
+    anchors = ANCHORS.place(SIZE)
+    together = propose(tf.constant(logits), tf.constant(deltas), anchors, SIZE, spec, level_counts=COUNTS)
+    for b, rows in enumerate(expected):
+        if rows is None:
+            continue
+        alone = propose(
+            tf.constant(logits[b : b + 1]), tf.constant(deltas[b : b + 1]), anchors, SIZE, spec, level_counts=COUNTS
+        )
+        for found in ({key: value[b] for key, value in together.items()}, {k: v[0] for k, v in alone.items()}):
+            assert int(tf.reduce_sum(tf.cast(found["valid"], tf.int32))) == len(rows)
+            np.testing.assert_allclose(found["boxes"][: len(rows)], rows[:, :4], atol=1e-4)
+            np.testing.assert_allclose(found["scores"][: len(rows)], rows[:, 4], atol=1e-6)
+            np.testing.assert_array_equal(found["boxes"][len(rows) :], 0)
+            np.testing.assert_array_equal(found["scores"][len(rows) :], 0)
+
+
+def test_fewer_candidates_than_slots_leave_empty_slots():
+    logits, deltas = random_case(0, batch=2)
+    spec = ProposalSpec(3, 40, 0.9, 1e-3)
+    for batch in (1, 2):
+        found = propose(
+            tf.constant(logits[:batch]),
+            tf.constant(deltas[:batch]),
+            ANCHORS.place(SIZE),
+            SIZE,
+            spec,
+            level_counts=COUNTS,
+        )
+        assert found["boxes"].shape == (batch, 40, 4)
+        counts = tf.reduce_sum(tf.cast(found["valid"], tf.int32), axis=1).numpy()
+        assert (counts <= 6).all() and (counts >= 2).all()
+
+
+def test_sure_objects_keep_their_order_where_probabilities_are_all_one():
+    anchors = np.float32([[10 * n, 0, 10 * n + 8, 8] for n in range(6)])
+    logits = np.float32([[40, 60, 50, 90, 80, 70]])
+    for batch in (1, 2):
+        found = propose(
+            tf.constant(np.tile(logits, (batch, 1))), tf.zeros((batch, 6, 4)), anchors, SIZE, ProposalSpec(6, 6)
+        )
+        np.testing.assert_allclose(found["boxes"][-1, :, 0], [30, 40, 50, 10, 20, 0], atol=1e-4)
+        np.testing.assert_array_equal(found["scores"][-1], 1.0)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_xla_compiles_it_and_no_gradient_passes(batch):
+    logits, deltas = (tf.Variable(part) for part in random_case(4, batch))
+
+    def step():
+        with tf.GradientTape() as tape:
+            found = propose(logits, deltas, ANCHORS.place(SIZE), SIZE, SPEC, level_counts=COUNTS)
+            loss = tf.reduce_sum(found["boxes"] * logits[0, 0])
+        return found, tape.gradient(loss, [logits, deltas])
+
+    (plain, _), (compiled, gradients) = step(), tf.function(step, jit_compile=True)()
+    for key, value in plain.items():
+        np.testing.assert_allclose(compiled[key], value, rtol=1e-5, atol=1e-4)
+    assert np.count_nonzero(gradients[0]) == 1  # of the factor, not through the boxes
+    assert gradients[1] is None
+
+
+def test_a_tflite_file_of_built_ins_gives_the_same_proposals():
+    logits, deltas = random_case(4, batch=1)
+
+    def function(tensors):
+        found = propose(tensors["logits"], tensors["deltas"], ANCHORS.place(SIZE), SIZE, SPEC, level_counts=COUNTS)
+        return {**found, "valid": tf.cast(found["valid"], tf.float32)}
+
+    content = convert_float_part(function, {"logits": logits.shape, "deltas": deltas.shape})
+    assert verify.require_allowed_ops(content)["NON_MAX_SUPPRESSION_V4"] == 1
+    expected = function({"logits": tf.constant(logits), "deltas": tf.constant(deltas)})
+    for key, value in Graph(content).run({"logits": logits, "deltas": deltas}).items():
+        np.testing.assert_allclose(value, expected[key], rtol=1e-5, atol=1e-4)
+
+
+def test_true_boxes_join_the_proposals_but_for_padding_and_boxes_to_ignore():
+    proposals = {"boxes": np.float32([[[1, 1, 5, 5]]]), "valid": np.array([[False]])}
+    boxes = np.float32([[[2, 2, 9, 9], [3, 3, 9, 9], [np.nan] * 4]])
+    joined = append_true_boxes(proposals, boxes, np.array([[4, 4, -1]]), np.array([[0, 1, 0]]))
+    np.testing.assert_array_equal(joined["boxes"], [[[1, 1, 5, 5], [2, 2, 9, 9], [0] * 4, [0] * 4]])
+    np.testing.assert_array_equal(joined["valid"], [[False, True, False, False]])
+
+
+def test_a_size_that_lets_empty_boxes_through_is_refused():
+    with pytest.raises(ValueError, match="min_size"):
+        ProposalSpec(min_size=0.0)

@@ -1,0 +1,51 @@
+"""Losses per element."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_lightdet.detection.losses import sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
+
+
+def test_smooth_l1_of_worked_examples():
+    predictions, targets = np.float32([1.0, 1.5, -3.0, 2.0]), np.float32([1.0, 1.0, 1.0, 1.0])
+    np.testing.assert_allclose(smooth_l1(targets, predictions), [0, 0.125, 3.5, 0.5])
+    np.testing.assert_allclose(smooth_l1(targets, predictions, beta=2.0), [0, 0.0625, 3.0, 0.25])
+    np.testing.assert_allclose(smooth_l1(targets, predictions, beta=0.0), [0, 0.5, 4.0, 1.0])
+
+
+@pytest.mark.parametrize("beta", [1.0, 1 / 9])
+def test_smooth_l1_meets_in_value_and_slope(beta):
+    points = tf.Variable(np.float32([beta * 0.9999, beta * 1.0001, -beta * 0.9999, 5.0, 0.0]))
+    with tf.GradientTape() as tape:
+        loss = smooth_l1(np.zeros(5, "float32"), points, beta=beta)
+    assert float(loss[0]) == pytest.approx(float(loss[1]), rel=1e-3)
+    np.testing.assert_allclose(tape.gradient(loss, points), [1, 1, -1, 1, 0], atol=1e-3)
+
+
+def test_softmax_cross_entropy_is_the_negative_log_probability():
+    logits = np.random.default_rng(0).normal(0, 3, (2, 4, 5)).astype("float32")
+    labels = np.random.default_rng(1).integers(0, 5, (2, 4))
+    shares = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(-1, keepdims=True)
+    expected = -np.log(np.take_along_axis(shares, labels[..., None], -1)[..., 0])
+    np.testing.assert_allclose(softmax_cross_entropy(labels, logits), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_large_logits_and_half_precision_stay_finite():
+    logits = tf.constant([[300.0, -300.0]], tf.float16)
+    assert float(softmax_cross_entropy(np.array([1]), logits)[0]) == pytest.approx(600)
+    found = sigmoid_cross_entropy(np.float16([[0, 1]]), tf.constant([[300.0, -300.0]], tf.float16))
+    assert found.dtype == tf.float32
+    np.testing.assert_allclose(found, [[300, 300]])
+
+
+def test_sigmoid_cross_entropy_is_the_negative_log_probability():
+    logits, targets = np.float32([-2, 0, 3]), np.float32([0.0, 0.25, 1.0])
+    p = 1 / (1 + np.exp(-logits.astype(float)))
+    expected = -targets * np.log(p) - (1 - targets) * np.log(1 - p)
+    np.testing.assert_allclose(sigmoid_cross_entropy(targets, logits), expected, rtol=1e-6)
+
+
+def test_a_negative_beta_is_refused():
+    with pytest.raises(ValueError, match="beta"):
+        smooth_l1(np.zeros(1), np.zeros(1), beta=-1.0)

@@ -1,0 +1,87 @@
+"""Parity with torchvision's detection ops, from answers that `make_torchvision.py` has stored."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_lightdet.boxes import DeltaCoding, IoUMatch, ProposalSpec, PyramidAnchors, match_boxes, propose
+from keras_lightdet.layers import multilevel_roi_align, ps_roi_align, roi_align
+
+SCRIPT = Path(__file__).with_name("make_torchvision.py")
+STRIDE, POOL = 8, 3
+ANCHORS = PyramidAnchors((8, 16), ((20, 33), (40, 66)), (0.5, 1.0, 2.0), rounded=True)
+SIZE = (32, 32)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(SCRIPT.with_name("torchvision.npz")) as file:
+        return dict(file)
+
+
+def assert_close(found, expected):
+    """Within 1e-4 of the expected values' scale."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_roi_align(golden, aligned):
+    found = roi_align(golden["features"], golden["rois"], POOL, STRIDE, sampling_ratio=2, aligned=aligned)
+    assert_close(found, golden[f"roi_align_{'aligned' if aligned else 'plain'}"])
+
+
+def test_ps_roi_align(golden):
+    found = ps_roi_align(golden["ps_features"], golden["rois"], POOL, STRIDE, samples=2, reduce="mean", aligned=True)
+    assert_close(found, golden["ps_roi_align"])
+
+
+def test_multilevel_roi_align(golden):
+    pyramid = {name: golden[name] for name in ("P2", "P3", "P4")}
+    found = multilevel_roi_align(pyramid, golden["level_rois"], 2, canonical_level=3, canonical_size=28.0)
+    assert_close(found, golden["multilevel"])
+
+
+def test_anchors(golden):
+    np.testing.assert_array_equal(ANCHORS.place(SIZE), golden["anchors"])
+
+
+def test_coding(golden):
+    truth = golden["boxes"][np.arange(len(golden["anchors"])) % 4]
+    assert_close(DeltaCoding().encode(truth, golden["anchors"]), golden["deltas"])
+    assert_close(DeltaCoding().decode(golden["wild_deltas"], golden["anchors"]), golden["wild_boxes"])
+
+
+def test_matching(golden):
+    boxes = golden["boxes"][None]
+    found = match_boxes(
+        golden["anchors"], boxes, np.zeros((1, 4), int), np.zeros((1, 4), int), IoUMatch(0.5, 0.3, True)
+    )
+    assert {-2, -1, 0, 1, 2, 3} >= set(golden["matched"]) >= {-2, -1, 0}
+    np.testing.assert_array_equal(found[0], golden["matched"])
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_proposals(golden, pictures):
+    found = propose(
+        tf.constant(golden["objectness"][:pictures]),
+        tf.constant(golden["rpn_deltas"][:pictures]),
+        ANCHORS.place(SIZE),
+        SIZE,
+        ProposalSpec(30, 20, 0.7, 1e-3),
+        level_counts=ANCHORS.level_counts(SIZE),
+    )
+    assert np.all(found["valid"])
+    assert_close(found["boxes"], golden["proposals"][:pictures])
+    assert_close(found["scores"], golden["proposal_scores"][:pictures])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")
+def test_the_stored_answers_are_those_of_torchvision():
+    """In a process of its own: TensorFlow and torch do not always live in one."""
+    done = subprocess.run([sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1500:]
