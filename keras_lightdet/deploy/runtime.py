@@ -42,14 +42,18 @@ def load_runtime() -> ModuleType:
         ) from None
 
 
-def make_interpreter(content: bytes, *, num_threads: int = 1, name: str = "the converted model"):
-    """Returns an interpreter with its tensors allocated.
+def make_interpreter(
+    content: bytes, *, num_threads: int = 1, name: str = "the converted model", keep_all: bool = False
+):
+    """Returns an interpreter with its tensors allocated; with `keep_all` each of them can be read after a run.
 
     Raises:
         ExportError: The flatbuffer is damaged or needs an op that the runtime lacks.
     """
     try:
-        interpreter = load_runtime().Interpreter(model_content=content, num_threads=num_threads)
+        interpreter = load_runtime().Interpreter(
+            model_content=content, num_threads=num_threads, experimental_preserve_all_tensors=keep_all
+        )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ExportError(
