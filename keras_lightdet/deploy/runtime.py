@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -51,9 +52,11 @@ def make_interpreter(
         ExportError: The flatbuffer is damaged or needs an op that the runtime lacks.
     """
     try:
-        interpreter = load_runtime().Interpreter(
-            model_content=content, num_threads=num_threads, experimental_preserve_all_tensors=keep_all
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that keeping all takes memory
+            interpreter = load_runtime().Interpreter(
+                model_content=content, num_threads=num_threads, experimental_preserve_all_tensors=keep_all
+            )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ExportError(
