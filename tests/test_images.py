@@ -121,17 +121,22 @@ def test_too_large_a_picture_is_refused_before_decoding(tmp_path):
         read_image(path, max_pixels=59_999)
 
 
-def test_resize_samples_at_the_scaled_pixel():
-    """Pixel x of the result lies at x * scale of the picture, as MediaPipe takes it, between its two neighbours."""
-    image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
-    rows, columns = np.arange(17) * 30 / 17, np.arange(64) * 50 / 64
+def bilinear(image, rows, columns):
+    """Float64 pixels at fractional rows and columns, each between its two neighbours."""
     top, left = rows.astype(int), columns.astype(int)
-    below, right = np.minimum(top + 1, 29), np.minimum(left + 1, 49)
+    below, right = np.minimum(top + 1, len(image) - 1), np.minimum(left + 1, image.shape[1] - 1)
     down, across = (rows - top)[:, None, None], (columns - left)[None, :, None]
     upper = image[top][:, left] * (1 - across) + image[top][:, right] * across
     lower = image[below][:, left] * (1 - across) + image[below][:, right] * across
-    expected = upper * (1 - down) + lower * down
-    np.testing.assert_allclose(resample(image[None], (17, 64))[0], expected, atol=1e-3)
-    assert np.abs(resize_image(image, (17, 64)) - expected).max() < 0.501
+    return upper * (1 - down) + lower * down
+
+
+def test_resize_samples_at_the_scaled_pixel():
+    """Pixel x of the result lies at x * scale of the picture; in evaluation to the 32nd part of a pixel."""
+    image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    rows, columns = np.arange(17) * 30 / 17, np.arange(64) * 50 / 64
+    np.testing.assert_allclose(resample(image[None], (17, 64))[0], bilinear(image, rows, columns), atol=1e-3)
+    fixed = bilinear(image, np.round(rows * 32) / 32, np.round(columns * 32) / 32)
+    np.testing.assert_array_equal(resize_image(image, (17, 64)), np.floor(fixed + 0.5))
     np.testing.assert_array_equal(resize_image(image, (60, 100))[::2, ::2], image)
     np.testing.assert_array_equal(resize_image(image, (30, 50)), image)

@@ -142,7 +142,7 @@ def eval_batches(
 
     def make_picture(index: tf.Tensor):
         picture, targets = _from_numpy(read_picture, [index], (_PICTURE_SPEC, _targets_spec(1, most)))
-        return stretch(decode(*picture), image_size), {name: values[0] for name, values in targets.items()}
+        return to_uint8(stretch(decode(*picture), image_size)), {name: values[0] for name, values in targets.items()}
 
     pictures = _map(tf.data.Dataset.range(len(data)), make_picture)
     return _with_options(pictures.batch(batch_size).prefetch(2))

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from keras_lightdet.deploy import flatbuffer
+from keras_lightdet.deploy.calibration import Range, set_ranges
 from keras_lightdet.errors import ExportError
 
 QUANTIZE_MODES = ("none", "float16", "dynamic", "int8")
@@ -26,6 +28,7 @@ def convert_network(
     *,
     quantize: str = "none",
     calibration: Iterable[np.ndarray] = (),
+    limits: Mapping[str, Range] | None = None,
 ) -> bytes:
     """Converts images -> raw outputs into a .tflite with a uint8 input and float32 outputs.
 
@@ -39,6 +42,7 @@ def convert_network(
         quantize: One of `QUANTIZE_MODES`: float32; float16 weights; int8 weights with float32 arithmetic;
             int8.
         calibration: For "int8": uint8 `[H, W, 3]` pictures like those the detector will see.
+        limits: For "int8": see `set_ranges`.
 
     Returns:
         The flatbuffer, whose signature has the input "images" and the outputs of `network`.
@@ -48,24 +52,22 @@ def convert_network(
     """
     if quantize not in QUANTIZE_MODES:
         raise ExportError(f"Expected quantize to be one of {QUANTIZE_MODES}, got {quantize!r}. Do choose one.")
-    dtype = tf.float32 if quantize == "int8" else tf.uint8  # the converter itself makes int8's input uint8
+    if quantize == "int8":
+        calibration = _checked_pictures(calibration, input_size)
+    dtype = tf.float32 if quantize == "int8" else tf.uint8  # the quantiser itself makes int8's input uint8
     spec = tf.TensorSpec((1, *input_size, 3), dtype, name="images")
     concrete = tf.function(lambda images: network(tf.cast(images, tf.float32)), autograph=False)
     concrete = concrete.get_concrete_function(spec)
     frozen = convert_variables_to_constants_v2(concrete)
     converter = _quietly(lambda: tf.lite.TFLiteConverter.from_concrete_functions([frozen]))
-    if quantize != "none":
+    if quantize in ("float16", "dynamic"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if quantize == "int8":
-        converter.representative_dataset = _representative_dataset(calibration, input_size)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.float32
     names = dict(zip(sorted(concrete.structured_outputs), (output.op.name for output in frozen.outputs), strict=True))
     content = _add_signature(_quietly(converter.convert), {"images": "images"}, names)
     if quantize == "int8":
+        content = _quietly(lambda: _quantize(set_ranges(content, calibration, limits)))
         require_raw_pixel_input(content)
     return content
 
@@ -111,7 +113,12 @@ def require_raw_pixel_input(content: bytes) -> None:
         )
 
 
-def _representative_dataset(pictures: Iterable[np.ndarray], input_size: tuple[int, int]) -> Callable:
+def _quantize(content: bytes) -> bytes:
+    """Turns a float32 flatbuffer with ranges into an int8 one."""
+    return mlir_quantize(content, input_data_type=tf.uint8, output_data_type=tf.float32)
+
+
+def _checked_pictures(pictures: Iterable[np.ndarray], input_size: tuple[int, int]) -> list[np.ndarray]:
     pictures = [np.asarray(picture) for picture in pictures]
     if not pictures:
         raise ExportError(
@@ -124,17 +131,7 @@ def _representative_dataset(pictures: Iterable[np.ndarray], input_size: tuple[in
                 f"Expected calibration pictures to be uint8 {(*input_size, 3)}, got {picture.dtype} "
                 f"{picture.shape}. Do resize them with keras_lightdet.images.resize_image."
             )
-    # The converter takes the input's scale from the darkest and the brightest pixel it sees. One black and
-    # one white pixel in an otherwise real picture fix it at raw pixels without widening any other tensor's
-    # range.
-    extremes = pictures[0].copy()
-    extremes[0, 0], extremes[-1, -1] = 0, 255
-
-    def samples():
-        for picture in [*pictures, extremes]:
-            yield [picture[None].astype(np.float32)]
-
-    return samples
+    return pictures
 
 
 def _add_signature(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:

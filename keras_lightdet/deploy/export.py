@@ -96,7 +96,9 @@ def export_tflite(
     def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return model(images, training=False)
 
-    net = convert.convert_network(network, model.input_size, quantize=quantize, calibration=pictures)
+    net = convert.convert_network(
+        network, model.input_size, quantize=quantize, calibration=pictures, limits=model.raw_limits()
+    )
     compared = pictures[:: max(1, len(pictures) // COMPARED_PICTURES)][:COMPARED_PICTURES]
     expected = [_numpy(network(tf.cast(picture[None], tf.float32))) for picture in compared]
     if postprocess == "none":
@@ -108,7 +110,7 @@ def export_tflite(
         post = convert.convert_float_part(detect, shapes, custom_ops=bool(custom_ops))
         whole = add_metadata(splice(net, post), model.class_names, name=model.name)
         parts = _Parts(net, whole, post, detect, custom_ops)
-    return _write_checked(Path(path), parts, compared, expected, verify.TOLERANCES[quantize])
+    return _write_checked(Path(path), parts, compared, expected, verify.TOLERANCES[quantize], model.raw_limits())
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def _write_checked(
     pictures: Sequence[np.ndarray],
     expected: Sequence[Outputs],
     tolerance: verify.Tolerance,
+    limits: Mapping[str, tuple[float, float]],
 ) -> ExportReport:
     """Writes the file aside, judges it, and moves it into place if it is sound."""
     aside = path.with_name(f".{path.name}.part")
@@ -136,7 +139,7 @@ def _write_checked(
         written = flatbuffer.read_content(aside)
         ops = verify.require_allowed_ops(written, custom_ops=parts.custom_ops)
         raw = _run(parts.net, [{"images": picture[None]} for picture in pictures])
-        errors = verify.compare_raw(expected, raw, tolerance)
+        errors = verify.compare_raw(expected, raw, tolerance, limits)
         found, alike = 0, 1.0
         if parts.detect:
             _require_same_float_part(parts)

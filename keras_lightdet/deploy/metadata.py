@@ -62,8 +62,21 @@ def add_metadata(content: bytes, class_names: Sequence[str], *, name: str) -> by
         raise ExportError(f"Expected the outputs {OUTPUTS}, got {tuple(outputs)}. Do export with post-processing.")
     names = {index: output for output, index in outputs.items()}
     order = [names[int(index)] for index in model.subgraphs[0].outputs]  # MediaPipe reads entries by position
-    _set_entry(model, _encode(_model_table(name, order)))
+    describe(model, name, [_output_table(output) for output in order])
     return pack_labels(flatbuffer.pack(model), class_names)
+
+
+def describe(model, name: str, outputs: Sequence[_Table]) -> None:
+    """Gives a model object the metadata of a network that takes raw pixels, its outputs described in their order."""
+    _set_entry(model, _encode(_model_table(name, outputs)))
+
+
+def feature_table(name: str, labels: str | None = None) -> _Table:
+    """Describes an output of plain numbers; `labels` is the packed file whose lines they count."""
+    fields = {0: name, 3: _content(_FEATURE, _Table())}
+    if labels is not None:
+        fields[6] = [_Table({0: labels}, {2: _VALUE_LABELS})]
+    return _Table(fields)
 
 
 def pack_labels(content: bytes, class_names: Sequence[str]) -> bytes:
@@ -110,7 +123,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     return tuple(text.decode("utf-8", "replace").splitlines())
 
 
-def _model_table(name: str, outputs: Sequence[str]) -> _Table:
+def _model_table(name: str, outputs: Sequence[_Table]) -> _Table:
     image = _Table(
         {
             0: "image",
@@ -119,7 +132,7 @@ def _model_table(name: str, outputs: Sequence[str]) -> _Table:
             5: _Table({0: np.float32([255]), 1: np.float32([0])}),
         }
     )
-    graph = _Table({2: [image], 3: [_output_table(output) for output in outputs]})
+    graph = _Table({2: [image], 3: list(outputs)})
     return _Table({0: name, 3: [graph], 7: _MIN_PARSER_VERSION})
 
 
@@ -128,10 +141,7 @@ def _output_table(output: str) -> _Table:
         # Left, top, right, bottom stand in columns 1, 0, 3, 2.
         corners = _Table({0: np.uint32([1, 0, 3, 2])}, {1: _BOUNDARIES})
         return _Table({0: OUTPUT_NAMES[output], 3: _content(_BOUNDING_BOX, corners)})
-    fields = {0: OUTPUT_NAMES[output], 3: _content(_FEATURE, _Table())}
-    if output == "labels":
-        fields[6] = [_Table({0: LABELS_FILE}, {2: _VALUE_LABELS})]
-    return _Table(fields)
+    return feature_table(OUTPUT_NAMES[output], LABELS_FILE if output == "labels" else None)
 
 
 def _content(kind: int, properties: _Table) -> _Table:

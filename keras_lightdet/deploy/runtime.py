@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -42,14 +43,20 @@ def load_runtime() -> ModuleType:
         ) from None
 
 
-def make_interpreter(content: bytes, *, num_threads: int = 1, name: str = "the converted model"):
-    """Returns an interpreter with its tensors allocated.
+def make_interpreter(
+    content: bytes, *, num_threads: int = 1, name: str = "the converted model", keep_all: bool = False
+):
+    """Returns an interpreter with its tensors allocated; with `keep_all` each of them can be read after a run.
 
     Raises:
         ExportError: The flatbuffer is damaged or needs an op that the runtime lacks.
     """
     try:
-        interpreter = load_runtime().Interpreter(model_content=content, num_threads=num_threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that keeping all takes memory
+            interpreter = load_runtime().Interpreter(
+                model_content=content, num_threads=num_threads, experimental_preserve_all_tensors=keep_all
+            )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ExportError(

@@ -116,6 +116,7 @@ def compare_raw(
     expected: Sequence[Mapping[str, np.ndarray]],
     got: Sequence[Mapping[str, np.ndarray]],
     tolerance: Tolerance,
+    limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, float]:
     """Compares raw outputs over pictures.
 
@@ -123,6 +124,7 @@ def compare_raw(
         expected: The Keras model's, one dict a picture, `[1, N]` or `[1, ..., C]` each.
         got: The file's.
         tolerance: From `TOLERANCES`.
+        limits: By output, the ends beyond which all values mean the same, see `DetectorModel.raw_limits`.
 
     Returns:
         Root mean square error by output, as a share of that output's standard deviation.
@@ -132,14 +134,19 @@ def compare_raw(
     """
     errors = {}
     for name in expected[0]:
-        wanted = np.concatenate([np.asarray(raw[name], np.float64) for raw in expected])
-        error = np.concatenate([np.asarray(raw[name], np.float64) for raw in got]) - wanted
+        ends = (limits or {}).get(name, (-np.inf, np.inf))
+        wanted, found = (
+            np.concatenate([np.asarray(raw[name], np.float64) for raw in side]) for side in (expected, got)
+        )
+        finite = np.isfinite(found).all()
+        wanted, found = np.clip(wanted, *ends), np.clip(found, *ends)
+        error = found - wanted
         places = tuple(range(max(2, wanted.ndim - 1)))  # the rest are channels, each with a mean of its own
         spread = float(np.sqrt(np.mean(np.square(wanted - wanted.mean(axis=places)))))
-        rms = float(np.sqrt(np.mean(np.square(error))))
+        rms = float(np.sqrt(np.mean(np.square(error)))) if finite else np.inf
         step = (max(float(wanted.max()), 0.0) - min(float(wanted.min()), 0.0)) / 255
         granted = max(tolerance.relative * spread, tolerance.steps * step)
-        if not rms <= granted:  # NaN is not
+        if rms > granted:
             raise ExportError(
                 f"Expected the raw output {name!r} of the .tflite to be within {granted:.3g} (root mean "
                 f"square) of the Keras model's, got {rms:.3g}. Do calibrate with more typical pictures, or "

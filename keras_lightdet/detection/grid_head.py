@@ -20,6 +20,11 @@ from keras_lightdet.boxes.spec import Spec
 from keras_lightdet.detection.losses import sigmoid_cross_entropy
 from keras_lightdet.detection.model import global_sum
 
+# Sigmoids are within 0.0004 of their ends there, under any threshold of scores.
+_LOGIT_LIMITS = (-8.0, 8.0)
+# The centre is within half a hundredth of its window's end there, and the sides are clipped.
+_DELTA_LIMITS = (-6.0, 6.0)
+
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ class GridHead(Spec):
     def decode_scores(self, raw: dict):
         """Returns `[B, N, K]`: the probability of an object times that of each class, given one."""
         return ops.sigmoid(raw["objectness"])[..., None] * ops.sigmoid(raw["class_logits"])
+
+    def raw_limits(self) -> dict[str, tuple[float, float]]:
+        """Returns the ends beyond which raw values decode to nearly the same, by output."""
+        return {"box_deltas": _DELTA_LIMITS, "objectness": _LOGIT_LIMITS, "class_logits": _LOGIT_LIMITS}
 
     def compute_losses(self, raw: dict, targets: dict, placed: PlacedAnchors) -> dict:
         """Computes the loss of YOLOv3 with an IoU-family box term.

@@ -75,6 +75,13 @@ class DetectorModel(keras.Model):
         """Returns boxes `[B, N, 4]` (xyxy pixels, inside the input) and scores `[B, N, K]`, 0..1."""
         raise NotImplementedError(f"{type(self).__name__} must define decode.")
 
+    def raw_limits(self) -> dict[str, tuple[float, float]]:
+        """Returns, for raw outputs that have them, the ends beyond which all values decode to the same.
+
+        An int8 file gives its steps to what lies between.
+        """
+        return {}
+
     def train_step(self, data) -> dict:
         """Takes one optimizer step on a batch; from a loss that is not finite on, no gradient reaches the weights."""
         images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)

@@ -64,6 +64,10 @@ class OneStageDetector(DetectorModel):
         boxes = ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32"))
         return boxes, self.head.decode_scores(raw)
 
+    def raw_limits(self) -> dict[str, tuple[float, float]]:
+        """Returns the head's, see `DetectorModel.raw_limits`."""
+        return self.head.raw_limits()
+
     def _place_anchors(self, images) -> PlacedAnchors:
         height, width = images.shape[1:3]
         if height is not None and width is not None:

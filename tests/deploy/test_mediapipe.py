@@ -1,13 +1,20 @@
 """The real MediaPipe runtime opens the files and answers alike."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_lightdet.boxes import Detections
-from keras_lightdet.deploy import TFLiteDetector, flatbuffer
+from keras_lightdet.deploy import TFLiteDetector, flatbuffer, metadata
+from keras_lightdet.deploy.convert import convert_network
 from keras_lightdet.deploy.mediapipe_check import compare_detections, detect_with_mediapipe, in_whole_pixels
 from keras_lightdet.deploy.metadata import pack_labels
 from keras_lightdet.errors import ExportError
+from keras_lightdet.images import resize_image
 
 pytest.importorskip("mediapipe")
 
@@ -26,6 +33,23 @@ def test_mediapipe_gives_the_same_labels_and_boxes(exported, pictures, quantize,
         assert found.compared > 5
         assert found.missing == 0
         assert found.max_distance <= 1  # a side of 1.99999 may be cut to 1
+
+
+@pytest.mark.parametrize("size", [(32, 32), (192, 192)])
+def test_mediapipe_hands_the_network_the_pixels_of_detect(tmp_path, size):
+    model = flatbuffer.unpack(convert_network(lambda images: {"pixels": tf.reshape(images, (1, -1))}, size))
+    metadata.describe(model, "identity", [metadata.feature_table("embedding")])
+    (tmp_path / "identity.tflite").write_bytes(flatbuffer.pack(model))
+    draw = np.random.default_rng(0)
+    extents = [size, (384, 512), (463, 487), (375, 500), (480, 640), (150, 100), (1000, 777)]
+    images = [draw.integers(0, 256, (*extent, 3), np.uint8) for extent in extents]
+    np.savez(tmp_path / "pictures.npz", *images)
+    script = Path(__file__).parent / "mediapipe_pixels.py"
+    files = [tmp_path / name for name in ("identity.tflite", "pictures.npz", "pixels.npz")]
+    done = subprocess.run([sys.executable, script, *files], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+    for image, pixels in zip(images, np.load(files[2]).values(), strict=True):
+        np.testing.assert_array_equal(pixels.reshape(*size, 3), resize_image(image, size))
 
 
 def test_a_file_without_metadata_is_refused_with_its_name(exported, pictures, tmp_path):

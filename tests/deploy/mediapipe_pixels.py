@@ -1,0 +1,19 @@
+"""Writes the pixels that MediaPipe hands to a network for each picture of a .npz: its ImageEmbedder runs the identity.
+
+python mediapipe_pixels.py identity.tflite pictures.npz pixels.npz
+"""
+
+import sys
+
+import mediapipe
+import numpy as np
+from mediapipe.tasks.python import BaseOptions, vision
+
+model, pictures, answer = sys.argv[1:]
+options = vision.ImageEmbedderOptions(base_options=BaseOptions(model_asset_path=model), l2_normalize=False)
+embedder = vision.ImageEmbedder.create_from_options(options)
+pixels = []
+for picture in np.load(pictures).values():
+    found = embedder.embed(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture))
+    pixels.append(np.array(found.embeddings[0].embedding))
+np.savez(answer, *pixels)
