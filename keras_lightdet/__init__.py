@@ -2,10 +2,19 @@
 
 from keras_lightdet import backbones
 from keras_lightdet.boxes import Detections
-from keras_lightdet.detection import DetectorModel, OneStageDetector
+from keras_lightdet.detection import DetectorModel, OneStageDetector, TwoStageDetector
 from keras_lightdet.drawing import draw
-from keras_lightdet.models import RSANet
+from keras_lightdet.models import RSANet, ThunderNet
 
 __version__ = "0.1.0"
 
-__all__ = ["DetectorModel", "Detections", "OneStageDetector", "RSANet", "backbones", "draw"]
+__all__ = [
+    "DetectorModel",
+    "Detections",
+    "OneStageDetector",
+    "RSANet",
+    "ThunderNet",
+    "TwoStageDetector",
+    "backbones",
+    "draw",
+]

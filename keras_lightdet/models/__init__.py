@@ -1,5 +1,6 @@
 """Models: one paper, one file."""
 
 from keras_lightdet.models.rsanet import RSANet
+from keras_lightdet.models.thundernet import ThunderNet
 
-__all__ = ["RSANet"]
+__all__ = ["RSANet", "ThunderNet"]

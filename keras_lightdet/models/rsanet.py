@@ -12,7 +12,8 @@ from keras_lightdet.backbones.lcnet import REPEATS, STRIDE, WIDTHS
 from keras_lightdet.boxes import GridAnchors, SelectSpec
 from keras_lightdet.detection import GridHead, OneStageDetector
 from keras_lightdet.layers import conv_bn_act, depthwise_bn_act
-from keras_lightdet.weights import fill_arguments, load_weights, read_record, resolve_weights
+from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments
+from keras_lightdet.weights import load_weights
 
 STRIDES = (8, 16, 32)
 OBJECT_PRIOR = 0.01  # share of anchors with an object, which the objectness starts at (Lin et al. 2017, section 4.1)
@@ -77,12 +78,7 @@ def RSANet(  # noqa: N802 - builders are CapWords
         Zhou et al., "RSANet: Towards Real-Time Object Detection with Residual Semantic-Guided Attention Feature Pyramid
         Network", Mobile Networks and Applications, 2021.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"Expected variant to be one of {sorted(VARIANTS)}, got {variant!r}.")
-    path = None if weights is None else resolve_weights(weights)
-    record = {"architecture": {}, "class_names": None} if path is None else read_record(path)
-    if class_names is not None and num_classes is None:
-        num_classes = len(class_names)
+    check_variant(variant, VARIANTS)
     given = {
         "num_classes": num_classes,
         "input_shape": input_shape,
@@ -93,7 +89,6 @@ def RSANet(  # noqa: N802 - builders are CapWords
         "rsam": rsam,
         "activation": activation,
     }
-    chosen = fill_arguments(given, record["architecture"], free=("input_shape",))
     defaults = {
         **VARIANTS[variant],
         "widths": WIDTHS,
@@ -102,25 +97,25 @@ def RSANet(  # noqa: N802 - builders are CapWords
         "rsam": True,
         "activation": "leaky_relu",
     }
-    chosen = {key: defaults.get(key) if value is None else value for key, value in chosen.items()}
+    choice = choose_arguments(given, defaults, weights=weights, class_names=class_names)
+    chosen = choice.arguments
+    check_input_shape(chosen["input_shape"], STRIDE)
     height, width, _ = chosen["input_shape"]
-    saved_shape = record["architecture"].get("input_shape", chosen["input_shape"])
+    saved_shape = choice.saved.get("input_shape", chosen["input_shape"])
     grid = _anchors(chosen["anchors"], (height, width), saved_shape if anchors is None else chosen["input_shape"])
-    names = _class_names(class_names or record["class_names"], chosen["num_classes"])
-    _check_shape(chosen["input_shape"])
     network = _network(chosen, grid.per_cell)
     chosen["anchors"] = grid.sizes
     detector = OneStageDetector(
         network,
         GridHead(grid),
-        class_names=names,
+        class_names=choice.class_names,
         input_size=(height, width),
         select=select or SelectSpec(),
         architecture={"builder": "RSANet", **chosen},
         name=name or "rsanet",
     )
-    if path is not None:
-        load_weights(detector, path)
+    if choice.weights is not None:
+        load_weights(detector, choice.weights)
     return detector
 
 
@@ -206,20 +201,3 @@ def _anchors(sizes: Sequence | None, input_size: tuple[int, int], made_for: Sequ
         return GridAnchors(STRIDES, ANCHOR_SIZES).scaled(math.sqrt(input_size[0] * input_size[1]) / ANCHOR_SIDE)
     factor = math.sqrt(input_size[0] * input_size[1] / (made_for[0] * made_for[1]))
     return GridAnchors(STRIDES, tuple(tuple(tuple(size) for size in level) for level in sizes)).scaled(factor)
-
-
-def _class_names(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
-    if names is None:
-        return tuple(f"class {index}" for index in range(num_classes))
-    if len(names) != num_classes:
-        raise ValueError(
-            f"Expected {num_classes} class_names, got {len(names)}: {list(names)!r}. Leave num_classes out."
-        )
-    return tuple(names)
-
-
-def _check_shape(input_shape: Sequence[int]) -> None:
-    if len(input_shape) != 3 or input_shape[2] != 3 or any(not side or side % STRIDE for side in input_shape[:2]):
-        raise ValueError(
-            f"Expected input_shape (height, width, 3) with sides in multiples of {STRIDE}, got {tuple(input_shape)!r}."
-        )
