@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import keras
 
-from keras_lightdet.detection import OneStageDetector
+from keras_lightdet.detection import DetectorModel
 
 # Multiplications between activations, and layers of layers: nothing here counts them or sees through them.
 _OPAQUE_OPERATIONS = ("Dot", "Einsum", "Matmul", "Tensordot")
@@ -50,31 +50,38 @@ def trace(model: keras.Model, input_shape: Sequence[int] | None = None, *, free_
     """Lists the calls of a functional model, those of nested models included, without computing anything.
 
     Args:
-        model: A functional or sequential model, or a OneStageDetector (its functional `network` is taken).
+        model: A functional or sequential model, or a detector (its `networks`, one after the other).
         input_shape: `(height, width, channels)`, without the batch; None takes the model's own.
         free_side: What stands for a side that is still unknown; None makes that an error.
 
     Raises:
         ValueError: If a size is unknown, or the model or one nested in it is not functional.
     """
-    if isinstance(model, OneStageDetector):
-        input_shape = input_shape or (*model.input_size, 3)
-        model = model.network
+    if isinstance(model, DetectorModel):
+        size = tuple(input_shape[:2]) if input_shape else model.input_size
+        graphs = [_trace_one(network, shapes, None) for network, shapes in model.networks(size)]
+        calls = tuple(call for graph in graphs for call in graph.calls)
+        return Graph(calls, graphs[0].inputs, graphs[-1].outputs)
+    return _trace_one(model, None if input_shape is None else [input_shape], free_side)
+
+
+def _trace_one(model: keras.Model, input_shapes: Sequence[Sequence[int]] | None, free_side: int | None) -> Graph:
     network = _as_functional(model)
     shapes = [x.shape[1:] for x in network.inputs]
-    if input_shape is not None:
-        if len(shapes) != 1:
+    if input_shapes is not None:
+        if len(shapes) != len(input_shapes):
             raise ValueError(
-                f"Expected a model of one input for input_shape={input_shape!r}, got {len(shapes)} inputs. "
+                f"Expected a model of one input for input_shape={input_shapes[0]!r}, got {len(shapes)} inputs. "
                 "Build it with the sizes it has and leave input_shape out."
             )
-        shapes = [tuple(input_shape)]
+        shapes = [tuple(shape) for shape in input_shapes]
     shapes = [tuple(free_side if side is None else side for side in shape) for shape in shapes]
     if any(side is None for shape in shapes for side in shape):
         raise ValueError(f"Expected known input sizes, got {shapes}. Give input_shape=(height, width, 3).")
     inputs = [keras.KerasTensor((1, *shape), x.dtype) for shape, x in zip(shapes, network.inputs, strict=True)]
     calls: list[Call] = []
-    outputs = _run(network, inputs, "", calls, {})
+    structured = keras.tree.pack_sequence_as(network.input, inputs)
+    outputs = _run(network, structured, "", calls, {})
     return Graph(tuple(calls), tuple(inputs), tuple(keras.tree.flatten(outputs)))
 
 

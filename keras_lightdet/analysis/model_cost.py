@@ -116,8 +116,8 @@ def cost(model: keras.Model, input_shape: Sequence[int] | None = None) -> ModelC
     each use.
 
     Args:
-        model: A functional or sequential model, with others nested in it or not, or a OneStageDetector (its
-            `network` is counted, at its input size; decoding and selection are not).
+        model: A functional or sequential model, with others nested in it or not, or a detector (its
+            `networks` are counted, at its input size; decoding and selection are not).
         input_shape: `(height, width, channels)`; None takes the model's own.
 
     Returns:

@@ -75,6 +75,14 @@ class DetectorModel(keras.Model):
         """Returns boxes `[B, N, 4]` (xyxy pixels, inside the input) and scores `[B, N, K]`, 0..1."""
         raise NotImplementedError(f"{type(self).__name__} must define decode.")
 
+    def networks(self, input_size: tuple[int, int] | None = None) -> list[tuple[keras.Model, list[tuple]]]:
+        """Returns the functional models in the order they run, each with the shapes of its inputs without the batch.
+
+        Args:
+            input_size: `(height, width)` in pixels; `None` takes the detector's own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define networks.")
+
     def raw_limits(self) -> dict[str, tuple[float, float]]:
         """Returns, for raw outputs that have them, the ends beyond which all values decode to the same.
 

@@ -44,6 +44,10 @@ class OneStageDetector(DetectorModel):
         self.head = head
         self.built = True
 
+    def networks(self, input_size: tuple[int, int] | None = None) -> list[tuple[keras.Model, list[tuple]]]:
+        """Returns the one network, see `DetectorModel.networks`."""
+        return [(self.network, [(*(input_size or self.input_size), 3)])]
+
     def class_layers(self) -> list[keras.layers.Layer]:
         """Returns the layers whose weights belong to the classes: all others serve any set of classes."""
         return [layer for layer in self.network.layers if layer.name.endswith("_class")]

@@ -52,6 +52,16 @@ class TwoStageDetector(DetectorModel):
         self.regions = regions
         self.built = True
 
+    def networks(self, input_size: tuple[int, int] | None = None) -> list[tuple[keras.Model, list[tuple]]]:
+        """Returns both networks, see `DetectorModel.networks`; the second looks at the proposals of inference."""
+        image_shape = (*(input_size or self.input_size), 3)
+        seen = self.rpn.compute_output_spec(keras.KerasTensor((1, *image_shape)))["features"]
+        rois = (self.proposals.test.post_nms_top_k, 4)
+        return [
+            (self.rpn, [image_shape]),
+            (self.roi_head, [*(x.shape[1:] for x in keras.tree.flatten(seen)), rois]),
+        ]
+
     def class_layers(self) -> list[keras.layers.Layer]:
         """Returns the layers whose weights belong to the classes: all others serve any set of classes."""
         return [layer for layer in self.roi_head.layers if layer.name.endswith("_class")]
