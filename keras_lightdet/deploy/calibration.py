@@ -10,36 +10,38 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_lightdet.deploy import flatbuffer
-from keras_lightdet.deploy.runtime import make_interpreter
+from keras_lightdet.deploy.runtime import Graph
 
 STEPS = 255  # from the lowest of 256 values to the highest
 BINS = 2048
 CANDIDATES = 128  # ends tried on each side of zero
-RAW_PIXEL_RANGE = (0.0, 255.0)
+IMAGES, RAW_PIXEL_RANGE = "images", (0.0, 255.0)
 _DEAD_RANGE = (0.0, 1.0)  # of a tensor that is zero in every picture; the quantiser needs some width
 
 Range = tuple[float, float]
+Sample = Mapping[str, np.ndarray]
 
 
-def set_ranges(content: bytes, pictures: Sequence[np.ndarray], limits: Mapping[str, Range] | None = None) -> bytes:
-    """Writes beside each computed tensor of a float32 flatbuffer the range that its 8 bits are to span.
+def set_ranges(content: bytes, samples: Sequence[Sample], limits: Mapping[str, Range] | None = None) -> bytes:
+    """Writes beside each tensor of a float32 flatbuffer the range that its 8 bits are to span.
 
     Args:
-        content: The network; its signature has one input, which takes raw pixels.
-        pictures: Uint8 `[H, W, 3]` of the input's size, 0..255.
+        content: What is to be quantised. Its input "images", where it has one, takes raw pixels.
+        samples: Values of the signature's inputs.
         limits: By output of the signature, the ends beyond which all values mean the same; no range reaches further.
 
     Returns:
         The flatbuffer with `min` and `max` in its tensors' quantization, where the converter's quantiser reads them.
     """
     model, schema = flatbuffer.unpack(content), flatbuffer.load_schema()
-    graph, (_, outputs) = model.subgraphs[0], flatbuffer.signature_tensors(model)
-    written = {int(index) for operator in graph.operators for index in operator.outputs}
-    computed = [index for index in sorted(written) if graph.tensors[index].type == schema.TensorType.FLOAT32]
+    graph, (inputs, outputs) = model.subgraphs[0], flatbuffer.signature_tensors(model)
+    written = {int(index) for operator in graph.operators for index in operator.outputs} | set(inputs.values())
+    measured = [index for index in sorted(written) if graph.tensors[index].type == schema.TensorType.FLOAT32]
     ends = {outputs[name]: limit for name, limit in (limits or {}).items()}
-    ranges = {int(graph.inputs[0]): RAW_PIXEL_RANGE}
-    for index, histogram in _count_values(content, computed, pictures).items():
-        ranges[index] = best_range(histogram, ends.get(index))
+    histograms = _count_values(content, measured, samples)
+    ranges = {index: best_range(histogram, ends.get(index)) for index, histogram in histograms.items()}
+    if IMAGES in inputs:
+        ranges[inputs[IMAGES]] = RAW_PIXEL_RANGE
     for index, (low, high) in ranges.items():
         graph.tensors[index].quantization = schema.QuantizationParametersT(min=[low], max=[high])
     return flatbuffer.pack(model)
@@ -94,26 +96,24 @@ def _cut_off(values: np.ndarray, counts: np.ndarray, ends: np.ndarray) -> np.nda
     return np.maximum(values - ends[:, None], 0.0) ** 2 @ counts
 
 
-def _count_values(content: bytes, tensors: Sequence[int], pictures: Sequence[np.ndarray]) -> dict[int, Histogram]:
-    """Runs the pictures twice: for the ends, then for what lies between."""
+def _count_values(content: bytes, tensors: Sequence[int], samples: Sequence[Sample]) -> dict[int, Histogram]:
+    """Runs the samples twice: for the ends, then for what lies between."""
     histograms = {index: Histogram(0.0, 0.0) for index in tensors}
-    for read in _runs(content, pictures):
+    for read in _runs(content, samples):
         for index, histogram in histograms.items():
             values = read(index)
             histogram.low = min(histogram.low, float(values.min()))
             histogram.high = max(histogram.high, float(values.max()))
     alive = {index: histogram for index, histogram in histograms.items() if histogram.low < histogram.high}
-    for read in _runs(content, pictures):
+    for read in _runs(content, samples):
         for index, histogram in alive.items():
             histogram.add(read(index))
     return histograms
 
 
-def _runs(content: bytes, pictures: Sequence[np.ndarray]) -> Iterator:
-    """Yields, a picture at a time, the function from a tensor's index to its values."""
-    interpreter = make_interpreter(content, keep_all=True)
-    (detail,) = interpreter.get_input_details()
-    for picture in pictures:
-        interpreter.set_tensor(detail["index"], picture[None].astype(detail["dtype"]))
-        interpreter.invoke()
-        yield interpreter.get_tensor
+def _runs(content: bytes, samples: Sequence[Sample]) -> Iterator:
+    """Yields, a sample at a time, the function from a tensor's index to its values."""
+    graph = Graph(content, keep_all=True)
+    for sample in samples:
+        graph.run({name: np.float32(sample[name]) for name in graph.input_shapes})
+        yield graph.interpreter.get_tensor

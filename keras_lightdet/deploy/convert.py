@@ -5,7 +5,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from keras_lightdet.deploy import flatbuffer
-from keras_lightdet.deploy.calibration import Range, set_ranges
+from keras_lightdet.deploy.calibration import IMAGES, Range, Sample, set_ranges
 from keras_lightdet.errors import ExportError
 
 QUANTIZE_MODES = ("none", "float16", "dynamic", "int8")
@@ -23,41 +23,45 @@ Tensors = dict[str, tf.Tensor]
 
 
 def convert_network(
-    network: Callable[[tf.Tensor], Tensors],
-    input_size: tuple[int, int],
+    network: Callable[[Tensors], Tensors],
+    inputs: Mapping[str, tuple[int, ...]],
     *,
     quantize: str = "none",
-    calibration: Iterable[np.ndarray] = (),
+    samples: Sequence[Sample] = (),
     limits: Mapping[str, Range] | None = None,
 ) -> bytes:
-    """Converts images -> raw outputs into a .tflite with a uint8 input and float32 outputs.
+    """Converts a function with weights, named tensors to named tensors, into a .tflite with float32 outputs.
 
     The weights are frozen into the graph first: the converter leaves Keras 3 variables uninitialised on most
     of its other routes, and this one is also the quickest. The freezing loses the signature, which is put
     back.
 
     Args:
-        network: Takes float32 `[1, H, W, 3]`, 0..255, and returns named float32 tensors.
-        input_size: `(H, W)` in pixels.
+        network: Takes and returns dicts of float32 tensors.
+        inputs: Shape of each input by name. The input "images" of the file is uint8, all others are float32.
         quantize: One of `QUANTIZE_MODES`: float32; float16 weights; int8 weights with float32 arithmetic;
             int8.
-        calibration: For "int8": uint8 `[H, W, 3]` pictures like those the detector will see.
+        samples: For "int8": values of the inputs that are like those to come; images are uint8.
         limits: For "int8": see `set_ranges`.
 
     Returns:
-        The flatbuffer, whose signature has the input "images" and the outputs of `network`.
+        The flatbuffer, whose signature has the names of inputs and outputs.
 
     Raises:
-        ExportError: An unknown mode, int8 without pictures, or an input that would not take raw pixels.
+        ExportError: An unknown mode, int8 without samples, or an input that would not take raw pixels.
     """
     if quantize not in QUANTIZE_MODES:
         raise ExportError(f"Expected quantize to be one of {QUANTIZE_MODES}, got {quantize!r}. Do choose one.")
     if quantize == "int8":
-        calibration = _checked_pictures(calibration, input_size)
-    dtype = tf.float32 if quantize == "int8" else tf.uint8  # the quantiser itself makes int8's input uint8
-    spec = tf.TensorSpec((1, *input_size, 3), dtype, name="images")
-    concrete = tf.function(lambda images: network(tf.cast(images, tf.float32)), autograph=False)
-    concrete = concrete.get_concrete_function(spec)
+        _check_samples(samples, inputs)
+    raw_pixels = IMAGES in inputs and quantize != "int8"  # the quantiser itself makes int8's input uint8
+    specs = {
+        name: tf.TensorSpec(shape, tf.uint8 if raw_pixels and name == IMAGES else tf.float32, name=name)
+        for name, shape in inputs.items()
+    }
+    concrete = tf.function(
+        lambda **given: network({name: tf.cast(value, tf.float32) for name, value in given.items()}), autograph=False
+    ).get_concrete_function(**specs)
     frozen = convert_variables_to_constants_v2(concrete)
     converter = _quietly(lambda: tf.lite.TFLiteConverter.from_concrete_functions([frozen]))
     if quantize in ("float16", "dynamic"):
@@ -65,10 +69,11 @@ def convert_network(
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     names = dict(zip(sorted(concrete.structured_outputs), (output.op.name for output in frozen.outputs), strict=True))
-    content = _add_signature(_quietly(converter.convert), {"images": "images"}, names)
+    content = _add_signature(_quietly(converter.convert), {name: name for name in inputs}, names)
     if quantize == "int8":
-        content = _quietly(lambda: _quantize(set_ranges(content, calibration, limits)))
-        require_raw_pixel_input(content)
+        content = _quietly(lambda: _quantize(set_ranges(content, samples, limits), raw_pixels=IMAGES in inputs))
+        if IMAGES in inputs:
+            require_raw_pixel_input(content)
     return content
 
 
@@ -113,25 +118,26 @@ def require_raw_pixel_input(content: bytes) -> None:
         )
 
 
-def _quantize(content: bytes) -> bytes:
+def _quantize(content: bytes, *, raw_pixels: bool) -> bytes:
     """Turns a float32 flatbuffer with ranges into an int8 one."""
-    return mlir_quantize(content, input_data_type=tf.uint8, output_data_type=tf.float32)
+    input_type = tf.uint8 if raw_pixels else tf.float32
+    return mlir_quantize(content, input_data_type=input_type, output_data_type=tf.float32)
 
 
-def _checked_pictures(pictures: Iterable[np.ndarray], input_size: tuple[int, int]) -> list[np.ndarray]:
-    pictures = [np.asarray(picture) for picture in pictures]
-    if not pictures:
+def _check_samples(samples: Sequence[Sample], inputs: Mapping[str, tuple[int, ...]]) -> None:
+    if not samples:
         raise ExportError(
             "Expected calibration pictures for quantize='int8', got none. Do pass about 100 pictures like "
             "those the detector will see (export/export_tflite.py: --data-dir)."
         )
-    for picture in pictures:
-        if picture.shape != (*input_size, 3) or picture.dtype != np.uint8:
-            raise ExportError(
-                f"Expected calibration pictures to be uint8 {(*input_size, 3)}, got {picture.dtype} "
-                f"{picture.shape}. Do resize them with keras_lightdet.images.resize_image."
-            )
-    return pictures
+    for sample in samples:
+        for name, shape in inputs.items():
+            value = np.asarray(sample[name])
+            if value.shape != tuple(shape) or (name == IMAGES and value.dtype != np.uint8):
+                raise ExportError(
+                    f"Expected samples of {name!r} to have the shape {tuple(shape)}, uint8 for images, got "
+                    f"{value.dtype} {value.shape}. Do resize pictures with keras_lightdet.images.resize_image."
+                )
 
 
 def _add_signature(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:

@@ -1,34 +1,42 @@
 """A trained detector to a checked .tflite file."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from keras_lightdet.boxes.detections import Detections
 from keras_lightdet.boxes.selection import SelectSpec
 from keras_lightdet.deploy import convert, flatbuffer, verify
 from keras_lightdet.deploy.metadata import add_metadata, pack_labels
-from keras_lightdet.deploy.postprocess import CUSTOM_OP, POSTPROCESS_FORMS, build_postprocess
+from keras_lightdet.deploy.parts import (
+    COMPARED_SAMPLES,
+    Outputs,
+    Part,
+    compare_with_keras,
+    compared,
+    convert_part,
+    extend,
+    join,
+    require_same_choice,
+    require_same_whole,
+)
+from keras_lightdet.deploy.postprocess import CUSTOM_OP, OUTPUTS, POSTPROCESS_FORMS, build_postprocess
 from keras_lightdet.deploy.runtime import Graph, to_detections
-from keras_lightdet.deploy.splice import splice
+from keras_lightdet.detection.stages import Stage
 from keras_lightdet.errors import ExportError
 from keras_lightdet.files import write_synced
 from keras_lightdet.images import resize_image
 
 CALIBRATION_PICTURES = 100  # more changed nothing measurable
-COMPARED_PICTURES = 8
+MAX_SAMPLE_BYTES = 1e9
 
-_RANDOM_TRIALS, _RANDOM_SPREAD = 4, 2.0  # logits of two either way: scores from hardly any to nearly one
 _SPLICE_TOLERANCE = 1e-5
 _PICTURE_SIZE = (1000, 1000)  # overlaps do not depend on it, but `pairwise_iou` expects pixels
 _ALIKE_IOU, _ALIKE_SCORE = 0.5, 0.1
-
-Outputs = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -93,61 +101,80 @@ def export_tflite(
             "Expected pictures to compare the file with the model on, got none. Do pass some as calibration."
         )
 
-    def network(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return model(images, training=False)
-
-    net = convert.convert_network(
-        network, model.input_size, quantize=quantize, calibration=pictures, limits=model.raw_limits()
-    )
-    compared = pictures[:: max(1, len(pictures) // COMPARED_PICTURES)][:COMPARED_PICTURES]
-    expected = [_numpy(network(tf.cast(picture[None], tf.float32))) for picture in compared]
+    stages = model.stages()
+    raw_names = tuple(model(pictures[0][None], training=False))
+    custom_ops = (CUSTOM_OP,) if postprocess == "custom_op" else ()
+    if postprocess != "none":
+        stages.append(Stage("post-processing", build_postprocess(model, postprocess, select), raw_names, False))
+    made = _convert_stages(stages, raw_names, pictures, quantize, custom_ops)
     if postprocess == "none":
-        parts = _Parts(net, pack_labels(net, model.class_names))
+        whole = pack_labels(join(made.parts, raw_names), model.class_names)
     else:
-        detect = build_postprocess(model, postprocess, select)
-        shapes = {name: value.shape for name, value in expected[0].items()}
-        custom_ops = (CUSTOM_OP,) if postprocess == "custom_op" else ()
-        post = convert.convert_float_part(detect, shapes, custom_ops=bool(custom_ops))
-        whole = add_metadata(splice(net, post), model.class_names, name=model.name)
-        parts = _Parts(net, whole, post, detect, custom_ops)
-    return _write_checked(Path(path), parts, compared, expected, verify.TOLERANCES[quantize], model.raw_limits())
+        whole = add_metadata(join(made.parts, OUTPUTS), model.class_names, name=model.name)
+    return _write_checked(Path(path), made, whole, custom_ops)
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """What an export consists of; `detect` is the Keras side of `post`."""
+class _Made:
+    """The parts of an export.
 
-    net: bytes
-    whole: bytes
-    post: bytes | None = None
-    detect: Callable[[dict], dict] | None = None
-    custom_ops: tuple[str, ...] = ()
+    Attributes:
+        parts: In their order.
+        errors: See `ExportReport.raw_errors`.
+        samples: The compared pictures, with what Keras' last stage makes of them.
+    """
+
+    parts: list[Part]
+    errors: dict[str, float]
+    samples: list[Outputs]
 
 
-def _write_checked(
-    path: Path,
-    parts: _Parts,
+def _convert_stages(
+    stages: Sequence[Stage],
+    raw_names: Collection[str],
     pictures: Sequence[np.ndarray],
-    expected: Sequence[Outputs],
-    tolerance: verify.Tolerance,
-    limits: Mapping[str, tuple[float, float]],
-) -> ExportReport:
+    quantize: str,
+    custom_ops: Collection[str],
+) -> _Made:
+    """Converts stage by stage, each judged on what Keras' stages before it give."""
+    parts, errors, drawn = [], {}, set()
+    samples = [{convert.IMAGES: picture[None]} for picture in pictures]
+    for index, stage in enumerate(stages):
+        part = convert_part(stage, samples, quantize, custom_ops)
+        parts.append(part)
+        if stage.weighted:
+            errors |= compare_with_keras(part, samples, verify.TOLERANCES[quantize])
+        else:
+            require_same_choice(part, samples[0], drawn & set(stage.inputs))
+        later = stages[index + 1 :]
+        if not any(other.weighted for other in later):
+            samples = compared(samples)
+        needed = {convert.IMAGES, *raw_names, *OUTPUTS, *(name for other in later for name in other.inputs)}
+        before = set(samples[0])
+        samples = _within_memory(extend(samples, stage, needed))
+        if stage.weighted:
+            drawn |= set(samples[0]) - before
+    return _Made(parts, errors, samples)
+
+
+def _within_memory(samples: Sequence[Outputs]) -> Sequence[Outputs]:
+    size = sum(value.nbytes for value in samples[0].values())
+    return samples[: max(COMPARED_SAMPLES, int(MAX_SAMPLE_BYTES / size))]
+
+
+def _write_checked(path: Path, made: _Made, whole: bytes, custom_ops: Collection[str]) -> ExportReport:
     """Writes the file aside, judges it, and moves it into place if it is sound."""
     aside = path.with_name(f".{path.name}.part")
     try:
-        write_synced(aside, parts.whole)
+        write_synced(aside, whole)
         written = flatbuffer.read_content(aside)
-        ops = verify.require_allowed_ops(written, custom_ops=parts.custom_ops)
-        raw = _run(parts.net, [{"images": picture[None]} for picture in pictures])
-        errors = verify.compare_raw(expected, raw, tolerance, limits)
+        ops = verify.require_allowed_ops(written, custom_ops=custom_ops)
+        outputs = require_same_whole(made.parts, Graph(written), made.samples, _SPLICE_TOLERANCE)
         found, alike = 0, 1.0
-        if parts.detect:
-            _require_same_float_part(parts)
-            outputs = _require_same_splice(parts, written, pictures, raw)
-            keras = [_numpy(parts.detect(_tensors(own))) for own in expected]
+        if set(OUTPUTS) <= set(outputs[0]):
             found = sum(int(own["count"][0]) for own in outputs)
             alike = verify.agreement(
-                _detections(keras), _detections(outputs), min_iou=_ALIKE_IOU, score_tolerance=_ALIKE_SCORE
+                _detections(made.samples), _detections(outputs), min_iou=_ALIKE_IOU, score_tolerance=_ALIKE_SCORE
             )
         os.replace(aside, path)
     except OSError as error:
@@ -156,66 +183,12 @@ def _write_checked(
         ) from None
     finally:
         aside.unlink(missing_ok=True)
-    partitions = verify.count_partitions(parts.whole)
-    return ExportReport(str(path), len(parts.whole), ops, partitions, errors, found, alike)
-
-
-def _require_same_float_part(parts: _Parts) -> None:
-    """Compares decoding and suppression alone, on raw outputs drawn at random.
-
-    Real ones will not do: flat areas of a picture give equal scores, among which the cut is a matter of
-    rounding, and an untrained network detects nothing.
-
-    Raises:
-        ExportError: The .tflite makes of them other detections than Keras.
-    """
-    draw = np.random.default_rng(0)
-    shapes = Graph(parts.post).input_shapes
-    raw = [
-        {name: draw.normal(0, _RANDOM_SPREAD, shape).astype(np.float32) for name, shape in shapes.items()}
-        for _ in range(_RANDOM_TRIALS)
-    ]
-    wanted = _detections([_numpy(parts.detect(_tensors(own))) for own in raw])
-    same = verify.agreement(wanted, _detections(_run(parts.post, raw)))
-    if same < verify.MIN_AGREEMENT:
-        raise ExportError(
-            f"Expected decoding and suppression in the .tflite to give Keras' detections, got {same:.1%} of "
-            f"{sum(map(len, wanted))} alike. Do check that `decode` uses ops that TFLite computes the same "
-            "way."
-        )
-
-
-def _require_same_splice(
-    parts: _Parts, content: bytes, pictures: Sequence[np.ndarray], raw: Sequence[Outputs]
-) -> list[Outputs]:
-    """Returns the outputs of the whole file, which must be those of its parts run one after the other."""
-    whole = _run(content, [{"images": picture[None]} for picture in pictures])
-    for got, wanted in zip(whole, _run(parts.post, raw), strict=True):
-        for name, value in wanted.items():
-            if not np.allclose(got[name], value, rtol=0, atol=_SPLICE_TOLERANCE):
-                raise ExportError(
-                    f"Expected the output {name!r} of the whole .tflite to be that of its parts, got "
-                    f"differences up to {np.abs(got[name] - value).max():.3g}. Do report it with the model's "
-                    "architecture."
-                )
-    return whole
-
-
-def _run(content: bytes, inputs: Sequence[Outputs]) -> list[Outputs]:
-    graph = Graph(content)
-    return [graph.run(own) for own in inputs]
+    partitions = verify.count_partitions(whole)
+    return ExportReport(str(path), len(whole), ops, partitions, made.errors, found, alike)
 
 
 def _detections(outputs: Sequence[Outputs]) -> list[Detections]:
     return [to_detections(own, _PICTURE_SIZE, ()) for own in outputs]
-
-
-def _tensors(outputs: Outputs) -> dict[str, tf.Tensor]:
-    return {name: tf.constant(value) for name, value in outputs.items()}
-
-
-def _numpy(outputs: Mapping[str, tf.Tensor]) -> Outputs:
-    return {name: np.asarray(value) for name, value in outputs.items()}
 
 
 def _require_float32(model) -> None:

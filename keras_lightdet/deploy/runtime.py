@@ -73,8 +73,10 @@ class Graph:
         output_names: The outputs in the signature.
     """
 
-    def __init__(self, content: bytes, *, num_threads: int = 1, name: str = "the converted model"):
-        self.interpreter = make_interpreter(content, num_threads=num_threads, name=name)
+    def __init__(
+        self, content: bytes, *, num_threads: int = 1, name: str = "the converted model", keep_all: bool = False
+    ):
+        self.interpreter = make_interpreter(content, num_threads=num_threads, name=name, keep_all=keep_all)
         self._inputs, self._outputs = flatbuffer.signature_tensors(flatbuffer.unpack(content, name))
         details = {detail["index"]: detail for detail in self.interpreter.get_input_details()}
         self.input_shapes = {key: tuple(details[i]["shape"].tolist()) for key, i in self._inputs.items()}

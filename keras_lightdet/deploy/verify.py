@@ -57,6 +57,7 @@ TOLERANCES = {
 # The float part is float32 in every mode and must agree, but for rounding at a threshold.
 _SAME_IOU, _SAME_SCORE = 0.99, 1e-3
 MIN_AGREEMENT = 0.98
+_SAME_ROW, _KEY_NUMBERS = 1e-3, 5
 
 
 def list_ops(content: bytes) -> dict[str, int]:
@@ -154,6 +155,35 @@ def compare_raw(
             )
         errors[name] = rms / spread if spread else rms
     return errors
+
+
+def count_rows(outputs: Mapping[str, np.ndarray]) -> int:
+    """Returns the rows `[1, R, ...]` that a choice has filled; the others hold zeros, or -1."""
+    return int(np.any(_rows(outputs) > 0, axis=-1).sum())
+
+
+def count_same_rows(expected: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> int:
+    """Returns how many filled rows have their like among those of the other side, whatever their order.
+
+    Args:
+        expected: Outputs `[1, R, ...]` by name; those of other shapes, such as a count, are left out.
+        got: The same of the file.
+    """
+    wanted, found = _rows(expected), _rows(got)
+    wanted = wanted[np.any(wanted > 0, axis=-1)]
+    same = 0
+    for row in wanted:  # all pairs at once would take gigabytes where regions are large
+        tolerance = _SAME_ROW * (1.0 + np.abs(row))
+        key = slice(0, _KEY_NUMBERS)
+        near = np.flatnonzero(np.all(np.abs(found[:, key] - row[key]) <= tolerance[key], axis=-1))
+        same += any(np.all(np.abs(found[index] - row) <= tolerance) for index in near)
+    return same
+
+
+def _rows(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Lays what the outputs say of one thing side by side, `[R, numbers]`, the smaller outputs first."""
+    ranked = sorted((np.asarray(value)[0] for value in outputs.values() if np.ndim(value) > 1), key=np.size)
+    return np.concatenate([value.reshape(len(value), -1) for value in ranked], axis=-1)
 
 
 def agreement(

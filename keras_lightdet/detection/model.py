@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_lightdet.boxes import Detections, SelectSpec, select_detections
 from keras_lightdet.boxes.detections import SHOWN_SCORE
+from keras_lightdet.detection.stages import Stage
 from keras_lightdet.images import read_image, resize_image
 
 MAX_HALTED_SOURCES = 256
@@ -19,7 +20,8 @@ class DetectorModel(keras.Model):
     """A detector that trains by stock `compile` and `fit` and answers by `detect`.
 
     A leaf writes `call(images) -> raw`, `compute_losses(images, targets, training) -> {name: scalar}`,
-    `decode(raw) -> (boxes [B, N, 4], scores [B, N, K])` and `get_config`; the rest stands here once.
+    `decode(raw) -> (boxes [B, N, 4], scores [B, N, K])`, `networks`, `stages` and `get_config`; the rest stands here
+    once.
 
     Data for `fit` are pairs of images `[B, H, W, 3]` (0..255, RGB) and targets `{"boxes" [B, G, 4] xyxy pixels of
     the images, "labels" [B, G] (-1 pads), "ignore" [B, G] (1 or 0), "sources" [B, S] int}`. "sources" is optional:
@@ -83,12 +85,9 @@ class DetectorModel(keras.Model):
         """
         raise NotImplementedError(f"{type(self).__name__} must define networks.")
 
-    def raw_limits(self) -> dict[str, tuple[float, float]]:
-        """Returns, for raw outputs that have them, the ends beyond which all values decode to the same.
-
-        An int8 file gives its steps to what lies between.
-        """
-        return {}
+    def stages(self) -> list[Stage]:
+        """Returns the functions that make up `call` at inference, in their order: what a .tflite is made of."""
+        raise NotImplementedError(f"{type(self).__name__} must define stages.")
 
     def train_step(self, data) -> dict:
         """Takes one optimizer step on a batch; from a loss that is not finite on, no gradient reaches the weights."""

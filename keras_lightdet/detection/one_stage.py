@@ -9,6 +9,7 @@ from keras import ops
 from keras_lightdet.boxes import PlacedAnchors, SelectSpec
 from keras_lightdet.detection.grid_head import GridHead
 from keras_lightdet.detection.model import DetectorModel
+from keras_lightdet.detection.stages import Stage
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
@@ -68,9 +69,11 @@ class OneStageDetector(DetectorModel):
         boxes = ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32"))
         return boxes, self.head.decode_scores(raw)
 
-    def raw_limits(self) -> dict[str, tuple[float, float]]:
-        """Returns the head's, see `DetectorModel.raw_limits`."""
-        return self.head.raw_limits()
+    def stages(self) -> list[Stage]:
+        """Returns the one network as a stage, see `DetectorModel.stages`."""
+        return [
+            Stage("network", lambda given: self(given["images"]), ("images",), True, self.head.raw_limits()),
+        ]
 
     def _place_anchors(self, images) -> PlacedAnchors:
         height, width = images.shape[1:3]

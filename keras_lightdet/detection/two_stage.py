@@ -10,6 +10,9 @@ from keras_lightdet.boxes import SelectSpec
 from keras_lightdet.detection.model import DetectorModel
 from keras_lightdet.detection.proposal_head import ProposalHead
 from keras_lightdet.detection.region_head import RegionHead
+from keras_lightdet.detection.stages import Stage
+
+_FEATURES = "features"  # what a stage's tensor is called, or its name starts with
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
@@ -19,7 +22,8 @@ class TwoStageDetector(DetectorModel):
     Args:
         rpn: Images `[B, H, W, 3]` -> `{"features": a map or a dict of maps, "objectness" [B, N], "rpn_deltas"
             [B, N, 4]}`.
-        roi_head: `{"features", "rois" [B, R, 4]}` -> `{"class_logits" [B, R, K + 1], "box_deltas"}`.
+        roi_head: `{"features", "rois" [B, R, 4]}` -> `{"class_logits" [B, R, K + 1], "box_deltas"}`: a layer "warp"
+            that samples the features of each region, and a functional model "region_network" that looks at them.
         proposals: Meaning and losses of the first's outputs.
         regions: Meaning and losses of the second's.
         class_names, input_size, select, architecture, name: See `DetectorModel`.
@@ -64,7 +68,8 @@ class TwoStageDetector(DetectorModel):
 
     def class_layers(self) -> list[keras.layers.Layer]:
         """Returns the layers whose weights belong to the classes: all others serve any set of classes."""
-        return [layer for layer in self.roi_head.layers if layer.name.endswith("_class")]
+        layers = self.roi_head.get_layer("region_network").layers
+        return [layer for layer in layers if layer.name.endswith("_class")]
 
     def call(self, images, training: bool = False) -> dict:
         """Returns what `decode` reads: `{"rois", "valid", "class_logits", "box_deltas"}`, float32."""
@@ -92,6 +97,30 @@ class TwoStageDetector(DetectorModel):
         height, width = self.input_size
         boxes, scores = self.regions.decode(raw)
         return ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32")), scores
+
+    def stages(self) -> list[Stage]:
+        """Returns both networks and the choice of regions between them, see `DetectorModel.stages`."""
+        anchors = self._place_anchors(self.input_size)
+        warp, region_network = self.roi_head.get_layer("warp"), self.roi_head.get_layer("region_network")
+
+        def look(given):
+            raw = self._look(given["images"], training=False)
+            return _named_features(raw.pop("features")) | raw
+
+        def choose(given):
+            found = self.proposals.propose(given, anchors, self.input_size, training=False)
+            rois, valid = found["boxes"], tf.cast(found["valid"], tf.float32)
+            return {"rois": rois, "valid": valid, "regions": warp(_features_of(given), rois)}
+
+        def look_closer(given):
+            return dict(region_network(given["regions"], training=False))
+
+        features = tuple(_named_features(self.rpn.output["features"]))
+        return [
+            Stage("proposal network", look, ("images",), True),
+            Stage("regions", choose, (*features, "objectness", "rpn_deltas"), False),
+            Stage("region network", look_closer, ("regions",), True),
+        ]
 
     def _look(self, images, training: bool) -> dict:
         raw = self.rpn(ops.cast(images, self.compute_dtype), training=training)
@@ -138,3 +167,18 @@ class TwoStageDetector(DetectorModel):
         for key in ("rpn", "roi_head", "proposals", "regions", "select"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
+
+
+def _named_features(features) -> dict:
+    """Names a map, or each map of a pyramid, among a stage's tensors."""
+    if isinstance(features, Mapping):
+        return {f"{_FEATURES}_{level}": x for level, x in features.items()}
+    return {_FEATURES: features}
+
+
+def _features_of(given: Mapping):
+    """The opposite of `_named_features`."""
+    if _FEATURES in given:
+        return given[_FEATURES]
+    prefix = f"{_FEATURES}_"
+    return {key.removeprefix(prefix): x for key, x in given.items() if key.startswith(prefix)}

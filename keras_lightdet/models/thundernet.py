@@ -183,14 +183,19 @@ def _sam(x: keras.KerasTensor, trunk: keras.KerasTensor, *, name: str) -> keras.
 
 
 def _roi_network(num_classes: int, width: int) -> keras.Model:
-    """Figure 2's lower half: the regions' 5 x 7 x 7 numbers, one hidden layer, classes and one box for all of them."""
+    """Figure 2's lower half: 5 x 7 x 7 numbers of each region, one hidden layer, classes, one box for them all."""
     features = keras.Input((None, None, CHANNELS_PER_BIN * BINS**2), name="features")
     rois = keras.Input((None, 4), dtype="float32", name="rois")
-    x = PSRoIAlign(BINS, STRIDE, reduce="max", border="zero", name="warp")(features, rois)
-    x = layers.Reshape((-1, CHANNELS_PER_BIN * BINS**2), name="flatten")(x)
+    regions = PSRoIAlign(BINS, STRIDE, reduce="max", border="zero", name="warp")(features, rois)
+    outputs = _region_network(num_classes, width)(regions)
+    return keras.Model({"features": features, "rois": rois}, outputs, name="roi_head")
+
+
+def _region_network(num_classes: int, width: int) -> keras.Model:
+    regions = keras.Input((None, BINS, BINS, CHANNELS_PER_BIN), name="regions")
     normal = keras.initializers.RandomNormal
+    x = layers.Reshape((-1, CHANNELS_PER_BIN * BINS**2), name="flatten")(regions)
     x = layers.Dense(width, activation="relu", name="hidden")(x)
     logits = layers.Dense(num_classes + 1, kernel_initializer=normal(stddev=0.01), name="regions_class")(x)
     deltas = layers.Dense(4, kernel_initializer=normal(stddev=0.001), name="regions_box")(x)
-    outputs = {"class_logits": logits, "box_deltas": deltas}
-    return keras.Model({"features": features, "rois": rois}, outputs, name="roi_head")
+    return keras.Model(regions, {"class_logits": logits, "box_deltas": deltas}, name="region_network")

@@ -18,6 +18,7 @@ from keras_lightdet.deploy.verify import (
 )
 
 SIZE = (64, 96)
+INPUTS = {"images": (1, *SIZE, 3)}
 slow = pytest.mark.slow
 NETS = [
     pytest.param(ShuffleNetV2, {"width": 0.5}, id="shufflenet_v2", marks=slow),
@@ -52,7 +53,7 @@ def answers(model, content, pictures):
 @pytest.mark.parametrize(("build", "options"), NETS)
 def test_float_file_equals_keras(build, options):
     model = build_with_logits(build, options)
-    content = convert_network(model, SIZE)
+    content = convert_network(lambda given: model(given["images"]), INPUTS)
     require_allowed_ops(content)
     assert count_partitions(content) == 1
     graph = flatbuffer.unpack(content).subgraphs[0]
@@ -72,7 +73,12 @@ def test_float_file_equals_keras(build, options):
 )
 def test_int8_file_is_int8_throughout(build, options, partitions):
     model, pictures = build_with_logits(build, options), draw_pictures(8)
-    content = convert_network(model, SIZE, quantize="int8", calibration=pictures)
+    content = convert_network(
+        lambda given: model(given["images"]),
+        INPUTS,
+        quantize="int8",
+        samples=[{"images": picture[None]} for picture in pictures],
+    )
     assert quantized_ops(content) == set(list_ops(content))
     assert count_partitions(content) == partitions
     compare_raw(*answers(model, content, pictures[:2]), TOLERANCES["int8"])

@@ -73,19 +73,21 @@ def test_a_tensor_of_zeros_has_a_range():
     assert low < high
 
 
-def heavy_tails(images):
+def heavy_tails(given):
     """A convolution whose values are cubed: most are small, few are large."""
     kernel = tf.constant(np.random.default_rng(0).normal(0, 1, (3, 3, 3, 8)), tf.float32)
-    return {"cubed": tf.nn.conv2d(images / 128 - 1, kernel, 1, "SAME") ** 3}
+    return {"cubed": tf.nn.conv2d(given["images"] / 128 - 1, kernel, 1, "SAME") ** 3}
 
 
 def test_heavy_tails_are_held_better_than_by_the_converters_own_calibration():
     random = np.random.default_rng(1)
     pictures = [random.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8) for _ in range(40)]
-    graph = Graph(convert_network(heavy_tails, (SIDE, SIDE), quantize="int8", calibration=pictures[:20]))
+    samples = [{"images": picture[None]} for picture in pictures[:20]]
+    inputs = {"images": (1, SIDE, SIDE, 3)}
+    graph = Graph(convert_network(heavy_tails, inputs, quantize="int8", samples=samples))
     reference, own, theirs = converters_own(heavy_tails, pictures[:20]), 0.0, 0.0
     for picture in pictures[20:]:
-        expected = heavy_tails(tf.cast(picture[None], tf.float32))["cubed"].numpy()
+        expected = heavy_tails({"images": tf.cast(picture[None], tf.float32)})["cubed"].numpy()
         own += np.square(graph.run({"images": picture[None]})["cubed"] - expected).mean()
         theirs += np.square(reference(picture) - expected).mean()
     assert own < 0.9 * theirs, own / theirs
@@ -94,7 +96,8 @@ def test_heavy_tails_are_held_better_than_by_the_converters_own_calibration():
 def converters_own(network, pictures):
     """The int8 file of TensorFlow's converter with its own calibration, as a function of a picture."""
     spec = tf.TensorSpec((1, SIDE, SIDE, 3), tf.float32)
-    concrete = tf.function(lambda images: network(images)["cubed"], autograph=False).get_concrete_function(spec)
+    function = tf.function(lambda images: network({"images": images})["cubed"], autograph=False)
+    concrete = function.get_concrete_function(spec)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([picture[None].astype(np.float32)] for picture in pictures)

@@ -37,7 +37,10 @@ def test_mediapipe_gives_the_same_labels_and_boxes(exported, pictures, quantize,
 
 @pytest.mark.parametrize("size", [(32, 32), (192, 192)])
 def test_mediapipe_hands_the_network_the_pixels_of_detect(tmp_path, size):
-    model = flatbuffer.unpack(convert_network(lambda images: {"pixels": tf.reshape(images, (1, -1))}, size))
+    def flatten(given):
+        return {"pixels": tf.reshape(given["images"], (1, -1))}
+
+    model = flatbuffer.unpack(convert_network(flatten, {"images": (1, *size, 3)}))
     metadata.describe(model, "identity", [metadata.feature_table("embedding")])
     (tmp_path / "identity.tflite").write_bytes(flatbuffer.pack(model))
     draw = np.random.default_rng(0)

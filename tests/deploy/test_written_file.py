@@ -60,11 +60,12 @@ def test_signature_labels_and_size(exported, model):
 
 
 def test_dark_pictures_do_not_shift_the_input_scale():
-    def network(images):
-        return {"out": tf.reduce_mean(images, axis=(1, 2)) / 255}
+    def network(given):
+        return {"out": tf.reduce_mean(given["images"], axis=(1, 2)) / 255}
 
     dim = np.random.default_rng(0).integers(20, 60, (8, 8, 3)).astype(np.uint8)
-    require_raw_pixel_input(convert_network(network, (8, 8), quantize="int8", calibration=[dim, dim]))
+    samples = [{"images": dim[None]}] * 2
+    require_raw_pixel_input(convert_network(network, {"images": (1, 8, 8, 3)}, quantize="int8", samples=samples))
 
 
 def test_another_input_scale_is_refused(exported):
@@ -127,9 +128,17 @@ class Drifting:
         return getattr(self._model, name)
 
     def __call__(self, images, training):
-        self._calls += 1
-        raw = self._model(images, training=training)
-        return raw if self._calls == 1 else {**raw, "objectness": -raw["objectness"]}
+        return self._model(images, training=training)
+
+    def stages(self):
+        (stage,) = self._model.stages()
+
+        def drift(given):
+            self._calls += 1
+            raw = stage.function(given)
+            return raw if self._calls == 1 else {**raw, "objectness": -raw["objectness"]}
+
+        return [dataclasses.replace(stage, function=drift)]
 
 
 def test_a_file_unlike_the_model_leaves_the_old_one(model, pictures, tmp_path):
