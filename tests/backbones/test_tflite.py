@@ -67,8 +67,10 @@ def test_float_file_equals_keras(build, options):
 # stride 2.
 @pytest.mark.parametrize(
     ("build", "options", "partitions"),
-    [(SNet, {"variant": "snet49"}, 1), (XceptionLight, {}, 7)],
-    ids=["snet49", "xception_light"],
+    [
+        pytest.param(SNet, {"variant": "snet49"}, 1, id="snet49"),
+        pytest.param(XceptionLight, {}, 7, id="xception_light", marks=slow),
+    ],
 )
 def test_int8_file_is_int8_throughout(build, options, partitions):
     model, pictures = build_with_logits(build, options), draw_pictures(8)
