@@ -41,7 +41,9 @@ def test_features_of_any_size_round_up(name):
         assert {level: tuple(x.shape) for level, x in found.items()} == expected
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("shufflenet_v2", "resnet18"))) for name in NETS]
+)
 def test_every_weight_is_trained(name):
     """Where a batch norm follows linearly, the beta before it moves nothing in training; at inference all do."""
     build, options, _ = NETS[name]
@@ -67,7 +69,7 @@ def test_pictures_are_normalised_as_torchvision_does(build):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2", "xception_light"])
+@pytest.mark.parametrize("name", ["shufflenet_v2", pytest.param("xception_light", marks=pytest.mark.slow)])
 def test_a_classifiers_file_fills_the_features(name, tmp_path):
     build, options, _ = NETS[name]
     keras.utils.set_random_seed(0)
@@ -93,7 +95,7 @@ def test_layers_are_copied_all_or_none():
         np.testing.assert_array_equal(found, value)
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_keep", "xception_light"])
+@pytest.mark.parametrize("name", ["shufflenet_v2_keep", pytest.param("xception_light", marks=pytest.mark.slow)])
 def test_a_saved_model_answers_the_same(name, tmp_path):
     build, options, _ = NETS[name]
     model = build(**options)

@@ -21,8 +21,8 @@ SIZE = (64, 96)
 slow = pytest.mark.slow
 NETS = [
     pytest.param(ShuffleNetV2, {"width": 0.5}, id="shufflenet_v2", marks=slow),
-    pytest.param(ShuffleNetV2, {"width": 0.5, "unit": "keep", "extra_depthwise": True}, id="star"),
-    pytest.param(SNet, {"variant": "snet49"}, id="snet49"),
+    pytest.param(ShuffleNetV2, {"width": 0.5, "unit": "keep", "extra_depthwise": True}, id="star", marks=slow),
+    pytest.param(SNet, {"variant": "snet49", "unit": "keep"}, id="snet49"),
     pytest.param(SNet, {"variant": "snet535"}, id="snet535", marks=slow),
     pytest.param(ResNet, {"depth": 18}, id="resnet18"),
     pytest.param(ResNet, {"depth": 50, "dilate_last": True}, id="resnet50", marks=slow),
