@@ -19,7 +19,7 @@ def test_channels_are_dealt_out_in_turn(groups):
     np.testing.assert_array_equal(ChannelShuffle(run)(expected), x)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_one_graph_shuffles_pictures_of_any_size(jit_compile):
     model = ShuffleNetV2(width=0.5)
     free = tf.TensorSpec((None, None, None, 3), tf.float32)

@@ -22,8 +22,8 @@ INPUTS = {"images": (1, *SIZE, 3)}
 slow = pytest.mark.slow
 NETS = [
     pytest.param(ShuffleNetV2, {"width": 0.5}, id="shufflenet_v2", marks=slow),
-    pytest.param(ShuffleNetV2, {"width": 0.5, "unit": "keep", "extra_depthwise": True}, id="star"),
-    pytest.param(SNet, {"variant": "snet49"}, id="snet49"),
+    pytest.param(ShuffleNetV2, {"width": 0.5, "unit": "keep", "extra_depthwise": True}, id="star", marks=slow),
+    pytest.param(SNet, {"variant": "snet49", "unit": "keep"}, id="snet49"),
     pytest.param(SNet, {"variant": "snet535"}, id="snet535", marks=slow),
     pytest.param(ResNet, {"depth": 18}, id="resnet18"),
     pytest.param(ResNet, {"depth": 50, "dilate_last": True}, id="resnet50", marks=slow),
@@ -68,8 +68,10 @@ def test_float_file_equals_keras(build, options):
 # stride 2.
 @pytest.mark.parametrize(
     ("build", "options", "partitions"),
-    [(SNet, {"variant": "snet49"}, 1), (XceptionLight, {}, 7)],
-    ids=["snet49", "xception_light"],
+    [
+        pytest.param(SNet, {"variant": "snet49"}, 1, id="snet49"),
+        pytest.param(XceptionLight, {}, 7, id="xception_light", marks=slow),
+    ],
 )
 def test_int8_file_is_int8_throughout(build, options, partitions):
     model, pictures = build_with_logits(build, options), draw_pictures(8)

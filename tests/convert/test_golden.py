@@ -12,8 +12,8 @@ from keras_lightdet.convert.torchvision import resnet_module, shufflenet_module
 from keras_lightdet.weights import copy_layers
 
 GOLDEN = Path(__file__).with_name("golden.npz")
-HEAVY = ("shufflenet_v2_x1_5", "shufflenet_v2_x2_0", "resnet34", "resnet101")
-NETS = [pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY)) for name in (*SHUFFLENETS, *RESNETS)]
+LIGHT = ("shufflenet_v2_x1_0", "resnet18", "resnet50")
+NETS = [pytest.param(name, marks=[pytest.mark.slow] * (name not in LIGHT)) for name in (*SHUFFLENETS, *RESNETS)]
 
 
 @pytest.mark.parametrize("name", NETS)
