@@ -112,7 +112,8 @@ def match_boxes(
     number of anchors. The gradient does not flow.
 
     Args:
-        candidates: `[N, 4]` anchors or `[B, N, 4]` proposals, xyxy pixels.
+        candidates: `[N, 4]` anchors or `[B, N, 4]` proposals, xyxy pixels. Empty slots among proposals come out as
+            background: the caller marks them `UNDECIDED` by `propose`'s "valid".
         boxes: `[B, G, 4]` true boxes, xyxy pixels.
         labels: `[B, G]`, -1 for padding.
         ignore: `[B, G]`, bool or 1 and 0: crowds and difficult boxes.
