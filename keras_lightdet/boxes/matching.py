@@ -112,7 +112,8 @@ def match_boxes(
     number of anchors. The gradient does not flow.
 
     Args:
-        candidates: `[N, 4]` anchors or `[B, N, 4]` proposals, xyxy pixels. N is static.
+        candidates: `[N, 4]` anchors or `[B, N, 4]` proposals, xyxy pixels. Empty slots among proposals come out as
+            background: the caller marks them `UNDECIDED` by `propose`'s "valid".
         boxes: `[B, G, 4]` true boxes, xyxy pixels.
         labels: `[B, G]`, -1 for padding.
         ignore: `[B, G]`, bool or 1 and 0: crowds and difficult boxes.
@@ -127,7 +128,7 @@ def match_boxes(
     real = ops.logical_and(real, ops.logical_not(ignore))
     boxes = ops.where(ops.expand_dims(labels >= 0, -1), boxes, 0.0)
     candidates = ops.stop_gradient(ops.convert_to_tensor(candidates, "float32"))
-    candidates = ops.reshape(candidates, (-1, *candidates.shape[-2:]))  # [1, N, 4] or [B, N, 4]
+    candidates = ops.reshape(candidates, (-1, *ops.shape(candidates)[-2:]))  # [1, N, 4] or [B, N, 4]
 
     best, index, inside, best_of_box = _in_pieces(lambda piece: _survey(piece, boxes, real, ignore), candidates, boxes)
     best_of_box = ops.max(best_of_box, axis=1)  # over the pieces: [B, G]
@@ -164,18 +165,18 @@ def _overlap(candidates, boxes, real):
 
 def _in_pieces(function, candidates, boxes) -> tuple:
     """Applies `function` to pieces of `candidates [., N, 4]` and lays its results together along their axis 1."""
-    count = candidates.shape[1]
+    batch, count, _ = ops.shape(candidates)
     per_candidate = (boxes.shape[0] or _USUAL_BATCH) * (boxes.shape[1] or _USUAL_BOXES)
     pieces = -(-count * per_candidate // _LARGEST_TABLE)
-    if pieces <= 1:
+    if isinstance(pieces, int) and pieces <= 1:
         return function(candidates)
     size = -(-count // pieces)
-    padded = ops.pad(candidates, ((0, 0), (0, pieces * size - count), (0, 0)))  # boxes without area overlap nothing
-    split = ops.transpose(ops.reshape(padded, (-1, pieces, size, 4)), (1, 0, 2, 3))
-    results = ops.map(function, split)  # [pieces, B, ...]
+    spare = ops.zeros((batch, pieces * size - count, 4))  # boxes without area overlap nothing
+    padded = ops.concatenate([candidates, spare], axis=1)
+    split = ops.transpose(ops.reshape(padded, (batch, pieces, size, 4)), (1, 0, 2, 3))
     joined = []
-    for result in results:
+    for result in ops.map(function, split):  # [pieces, B, n, ...]
         result = ops.transpose(result, (1, 0, *range(2, len(result.shape))))
-        merged = ops.reshape(result, (-1, pieces * result.shape[2], *result.shape[3:]))
-        joined.append(merged[:, :count])
+        _, _, length, *rest = ops.shape(result)
+        joined.append(ops.reshape(result, (-1, pieces * length, *rest))[:, :count])
     return tuple(joined)

@@ -72,7 +72,7 @@ def propose(
         pixels inside the picture and probabilities 0..1. Slots that are not valid hold zeros.
     """
     objectness, rpn_deltas = tf.stop_gradient(objectness), tf.stop_gradient(rpn_deltas)
-    counts = level_counts if spec.per_level and level_counts is not None else (objectness.shape[1],)
+    counts = level_counts if spec.per_level and level_counts is not None else (ops.shape(objectness)[1],)
     logits, rows, levels = _best_of_levels(objectness, counts, spec.pre_nms_top_k)
     one = objectness.shape[0] == 1  # gathers without a batch axis are the quicker ones in TFLite
     if one:
@@ -86,6 +86,7 @@ def propose(
     # Boxes of different levels are moved apart, so that one suppression serves all levels.
     moved = boxes if len(counts) == 1 else boxes + (levels * (tf.maximum(height, width) + 1.0))[:, None]
     kept, count = (_suppress_one if one else _suppress_batch)(moved, logits, spec)
+    kept = tf.ensure_shape(kept, (*objectness.shape[: 0 if one else 1], spec.post_nms_top_k))
     valid = tf.range(spec.post_nms_top_k) < count[..., None]
     kept_boxes = tf.gather(boxes, kept, batch_dims=kept.shape.rank - 1)
     kept_logits = tf.gather(logits, kept, batch_dims=kept.shape.rank - 1)
@@ -121,12 +122,13 @@ def _best_of_levels(objectness: tf.Tensor, counts: Sequence[int], top_k: int) ->
     """Logits and rows `[B, M]` of the best anchors of each level, and the levels `[M]` they are from, float32."""
     logits, rows, levels, start = [], [], [], 0
     for level, count in enumerate(counts):
-        best, places = tf.math.top_k(objectness[:, start : start + count], min(top_k, count))
+        wanted = min(top_k, count) if isinstance(count, int) else tf.minimum(top_k, count)
+        best, places = tf.math.top_k(objectness[:, start : start + count], wanted)
         logits.append(best)
         rows.append(places + start)
-        levels += [float(level)] * best.shape[1]
+        levels.append(tf.fill([wanted], float(level)))
         start += count
-    return tf.concat(logits, axis=1), tf.concat(rows, axis=1), tf.constant(levels)
+    return tf.concat(logits, axis=1), tf.concat(rows, axis=1), tf.concat(levels, axis=0)
 
 
 def _suppress_one(boxes: tf.Tensor, logits: tf.Tensor, spec: ProposalSpec) -> tuple[tf.Tensor, tf.Tensor]:

@@ -77,7 +77,7 @@ def sample_matches(matched: keras.KerasTensor, keys: keras.KerasTensor, spec: Sa
     real = ops.concatenate([positive_real, negative_real], axis=1)
     is_positive = ops.concatenate([positive_real, ops.zeros_like(negative_real)], axis=1)
     # The slots in use move to the front in their order; there are never fewer slots than `count`.
-    slots = rows.shape[1]
+    slots = spec.max_positive + spec.count
     order = ops.where(real, 0, slots) + ops.arange(slots)
     chosen = ops.top_k(-order, spec.count)[1]
     real = ops.take_along_axis(real, chosen, axis=1)
@@ -113,7 +113,7 @@ def hardest_mask(losses: keras.KerasTensor, valid: keras.KerasTensor, spec: Hard
 
 def _draw(eligible, keys, count: int) -> tuple:
     """The rows `[B, count]` of the largest keys among the eligible ones, and which of them are real."""
-    available = keys.shape[1]
-    drawn, rows = ops.top_k(ops.where(eligible, keys, -1.0), min(count, available))
-    missing = ((0, 0), (0, count - min(count, available)))
-    return ops.pad(ops.cast(rows, "int32"), missing), ops.pad(drawn >= 0, missing)
+    keys = ops.where(eligible, keys, -1.0)
+    spare = ops.full((ops.shape(keys)[0], count), -1.0)  # there may be fewer candidates than slots
+    drawn, rows = ops.top_k(ops.concatenate([keys, spare], axis=1), count)
+    return ops.cast(rows, "int32"), drawn >= 0

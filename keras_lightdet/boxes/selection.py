@@ -138,7 +138,7 @@ def _suppress_softly_in_tflite(boxes: tf.Tensor, scores: tf.Tensor, spec: Select
         boxes=boxes,
         scores=scores,
         max_output_size=spec.max_detections,
-        iou_threshold=1.0,  # beyond it TFLite drops the box
+        iou_threshold=1.0,  # TFLite drops a box that overlaps as much, TensorFlow none
         score_threshold=spec.score_threshold,
         soft_nms_sigma=spec.sigma / 2,
         pad_to_max_output_size=True,

@@ -51,7 +51,16 @@ def build_postprocess(model, form: str, select: SelectSpec | None = None) -> Cal
 
 
 def _without_empty(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes the scores from boxes without area, which the op refuses."""
+    """Takes the scores from boxes without area, which the op refuses.
+
+    Raises:
+        ExportError: Each class has a box of its own: the op knows one for all.
+    """
+    if boxes.shape.rank != 3:
+        raise ExportError(
+            f"Expected one box for all classes for postprocess='custom_op', got boxes of shape {boxes.shape}. Do "
+            "choose postprocess='builtin'."
+        )
     sides = boxes[..., 2:] - boxes[..., :2]
     real = tf.cast(tf.reduce_min(sides, axis=-1, keepdims=True) > 0, tf.float32)
     return boxes, scores * real

@@ -65,7 +65,8 @@ def ps_roi_align(
 def _window_table(features, bins: int):
     """Lays the 2 x 2 pixels from every pixel on in one row, `[B * bins * H * W, 4 * A]`, bin by bin.
 
-    One look-up then serves the four corners of a sample: with a few channels a bin, look-ups are what costs.
+    One look-up then serves the four corners of a sample. With a look-up for each corner a file is as fast, but a step
+    of training under XLA takes about twice as long.
     """
     _, height, width, channels = ops.shape(features)
     padded = ops.pad(features, ((0, 0), (0, 1), (0, 1), (0, 0)))

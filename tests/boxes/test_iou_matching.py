@@ -72,6 +72,14 @@ def test_pieces_give_what_the_whole_gives(monkeypatch, shape):
     np.testing.assert_array_equal(match_boxes(candidates, boxes, labels, ignore, RPN), whole)
     compiled = tf.function(lambda *parts: match_boxes(*parts, RPN), jit_compile=True)
     np.testing.assert_array_equal(compiled(candidates, boxes, labels, ignore), whole)
+    parts = [tf.constant(part) for part in (candidates, boxes, labels, ignore)]
+    shapes = ([None] * (len(part.shape) - 1) + [4] for part in parts[:2])
+    unknown = [
+        *(tf.TensorSpec(shape) for shape in shapes),
+        *(tf.TensorSpec((None, None), part.dtype) for part in parts[2:]),
+    ]
+    of_any_shape = tf.function(lambda *parts: match_boxes(*parts, RPN), input_signature=unknown)
+    np.testing.assert_array_equal(of_any_shape(*parts), whole)
     assert (whole >= 0).sum() > 10
     assert (whole == UNDECIDED).sum() > 10
 

@@ -122,6 +122,22 @@ def test_xla_compiles_it_and_no_gradient_passes(batch):
     assert gradients[1] is None
 
 
+def test_pictures_of_a_size_known_late_give_the_same_proposals():
+    parts, anchors = [tf.constant(part) for part in random_case(4, batch=2)], ANCHORS.place(SIZE)
+    unknown = [tf.TensorSpec(shape) for shape in ((None, None), (None, None, 4), (None, 4))]
+    size = [tf.TensorSpec((), tf.int32)] * 2
+
+    @tf.function(input_signature=[*unknown, *size])
+    def late(logits, deltas, anchors, height, width):
+        counts = ANCHORS.level_counts((height, width))
+        return propose(logits, deltas, anchors, (height, width), SPEC, level_counts=counts)
+
+    expected = propose(*parts, anchors, SIZE, SPEC, level_counts=COUNTS)
+    for key, value in late(*parts, tf.constant(anchors), *SIZE).items():
+        assert value.shape[1] == 12
+        np.testing.assert_allclose(value, expected[key], rtol=1e-5, atol=1e-4)
+
+
 def test_a_tflite_file_of_built_ins_gives_the_same_proposals():
     logits, deltas = random_case(4, batch=1)
 

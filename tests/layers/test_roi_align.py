@@ -14,7 +14,7 @@ from keras_lightdet.deploy.runtime import Graph
 from keras_lightdet.layers import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.booleans(), st.integers(1, 3), st.integers(1, 3))
 def test_it_equals_the_definition_written_as_loops(seed, aligned, pool_size, samples):
     features, rois = roi_reference.random_case(seed, channels=2)
@@ -45,7 +45,7 @@ def pyramid(random, levels=(2, 3, 4), side=128, channels=2):
     return {f"P{n}": random.normal(size=(2, side >> n, side >> n, channels)).astype("float32") for n in levels}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.booleans())
 def test_each_region_reads_the_level_of_its_size(seed, aligned):
     random = np.random.default_rng(seed)
@@ -98,10 +98,13 @@ def test_gradients_reach_the_features_alone_and_equal_the_weights():
     gradient, to_rois = step()
     assert to_rois is None
     # The layer is linear: the derivative by a pixel is the answer to a map that is 1 there.
-    pixels = np.eye(42, dtype="float32").reshape(42, 6, 7, 1)
-    answers = roi_reference.align(pixels, np.repeat(rois.numpy(), 42, 0), 2, 8, 2, True)
-    expected = (answers[..., 0] * np.arange(8.0).reshape(2, 2, 2)).sum((1, 2, 3)).reshape(1, 6, 7, 1)
-    np.testing.assert_allclose(gradient, expected, atol=1e-4)
+    weights = np.arange(8.0).reshape(1, 2, 2, 2, 1)
+    for row, column in ((0, 0), (2, 3), (3, 2), (3, 4), (5, 6)):
+        pixel = np.zeros((1, 6, 7, 1))
+        pixel[0, row, column] = 1
+        expected = (weights * roi_reference.align(pixel, rois.numpy(), 2, 8, 2, True)).sum()
+        assert float(gradient[0, row, column, 0]) == pytest.approx(expected, abs=1e-4)
+    assert np.count_nonzero(gradient) > 10
 
 
 @pytest.mark.parametrize("form", ["one", "pyramid"])
