@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_lightdet.data.augmentation import Colours
 from keras_lightdet.data.augmentation_plan import Plan, Slice
 from keras_lightdet.data.picture_reader import FILL
-from keras_lightdet.images import resample, stretch, to_uint8
+from keras_lightdet.images import resample, to_uint8
 
 
 def make_pictures(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]) -> tf.Tensor:
@@ -30,16 +30,11 @@ def make_pictures(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]
 def cut_pixels(image: tf.Tensor, cut: Slice) -> tf.Tensor:
     """Cuts what shows of a window out of a picture: float32 `[height, width, 3]`, without the margins."""
     part = tf.slice(image, cut.begin, cut.extent)[None]
-    whole = tf.reduce_all(cut.extent == tf.shape(image))
-    # Whole pictures are what the network will see; a small part enlarged `resample` would move by pixels.
-    case = tf.where(cut.enlarged, 0, tf.where(whole, 1, 2))
-    return tf.switch_case(
-        case,
-        [
-            lambda: tf.raw_ops.ResizeBilinear(images=part, size=cut.shown, half_pixel_centers=True)[0],
-            lambda: stretch(image, cut.shown),
-            lambda: resample(part, cut.shown)[0],
-        ],
+    # Whole and shrunk pictures are what the network will see; a small part enlarged `resample` would move by pixels.
+    return tf.cond(
+        cut.enlarged,
+        lambda: tf.raw_ops.ResizeBilinear(images=part, size=cut.shown, half_pixel_centers=True)[0],
+        lambda: resample(part, cut.shown)[0],
     )
 
 

@@ -107,10 +107,11 @@ def test_the_whole_window_is_the_resize_of_inference():
     assert_box_covers_its_pixels(image, moved[0])
 
 
-@pytest.mark.parametrize("size", [(64, 128), (123, 77)])
-def test_without_any_change_a_picture_is_that_of_inference(size):
+# The second size is no simple share of the picture's: training is off by up to a 64th of a pixel, see `images.stretch`.
+@pytest.mark.parametrize(("size", "levels"), [((64, 128), 0), ((123, 77), 8)])
+def test_without_any_change_a_picture_is_that_of_inference(size, levels):
     for image, made in augment(0, [painted()] * 4, size):
-        np.testing.assert_array_equal(image, resize_image(painted()[0], size))
+        np.testing.assert_allclose(image.astype(int), resize_image(painted()[0], size), rtol=0, atol=levels)
         scale = np.float32([size[1] / 160, size[0] / 96] * 2)
         np.testing.assert_allclose(made["boxes"], [scale * BOX], rtol=1e-6)
 
