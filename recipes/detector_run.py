@@ -47,8 +47,25 @@ class Splits:
     test: DetectionData
 
 
-def parse_args(doc: str, *, name: str, epochs: int, input_size: int, argv: Sequence[str] | None = None):
-    """Reads the flags that all detector recipes have; `doc` is the recipe's docstring."""
+def parse_args(
+    doc: str,
+    *,
+    name: str,
+    epochs: int,
+    input_size: int,
+    batch_size: int | None = None,
+    variants: Sequence[str] = (),
+    argv: Sequence[str] | None = None,
+):
+    """Reads the flags that all detector recipes have.
+
+    Args:
+        doc: The recipe's docstring.
+        name: Of the output folder.
+        epochs, input_size, batch_size: Defaults; `None` is RSANet's batch size.
+        variants: The paper's sizes, the default first; adds `--variant`.
+        argv: In place of the command line.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data-dir", type=Path, help="VOC tree or COCO folder; without it the public data set is fetched"
@@ -56,11 +73,14 @@ def parse_args(doc: str, *, name: str, epochs: int, input_size: int, argv: Seque
     parser.add_argument("--format", choices=("auto", "voc", "coco"), default="auto", help="of --data-dir")
     parser.add_argument("--output-dir", type=Path, default=Path("runs") / name, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, help=f"default: {epochs}")
-    parser.add_argument("--batch-size", type=int, help="default: the paper's, 24 up to 320 pixels and 12 above")
+    usual_batch = batch_size or "the paper's, 24 up to 320 pixels and 12 above"
+    parser.add_argument("--batch-size", type=int, help=f"default: {usual_batch}")
     parser.add_argument("--input-size", type=int, help=f"side of the network input in pixels; default: {input_size}")
     parser.add_argument(
         "--weights", help="a .weights.h5 to start from; other classes keep all but the class predictions"
     )
+    if variants:
+        parser.add_argument("--variant", choices=variants, default=variants[0], help="default: %(default)s")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir")
     parser.add_argument("--demo", action="store_true", help="train on drawn scenes: no data, no network, some minutes")
     parser.add_argument(
@@ -78,7 +98,8 @@ def parse_args(doc: str, *, name: str, epochs: int, input_size: int, argv: Seque
     defaults = DEMO if args.demo else {"epochs": epochs, "input_size": input_size}
     args.epochs = args.epochs or defaults["epochs"]
     args.input_size = args.input_size or defaults["input_size"]
-    args.batch_size = args.batch_size or defaults.get("batch_size") or (24 if args.input_size <= 320 else 12)
+    batch_size = defaults.get("batch_size") or batch_size or (24 if args.input_size <= 320 else 12)
+    args.batch_size = args.batch_size or batch_size
     args.export = args.export or args.demo
     return args
 
@@ -90,13 +111,15 @@ class DetectorRun:
         args: Of `parse_args`.
         fetch: Loads the public data set into a folder, where none is given.
         metric: What decides the best weights, see `EvaluateDetector`.
+        scales: Sides of the network input to train at in turn, besides the one of `args`, as shares of it.
     """
 
-    def __init__(self, args, *, fetch: Callable[[Path], Splits], metric: str):
+    def __init__(self, args, *, fetch: Callable[[Path], Splits], metric: str, scales: Sequence[float] = ()):
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
         training.make_reproducible(args.seed)
         self.args = args
         self.metric = metric
+        self.scales = () if args.demo else tuple(scales)
         self.best_path = args.output_dir / f"best{SUFFIX}"
         self.splits = self._load(fetch)
         self.steps_per_epoch = steps_per_epoch(self.splits.train, args.batch_size)
@@ -158,9 +181,10 @@ class DetectorRun:
             model,
             lambda step: train_batches(
                 self.splits.train,
-                self.input_shape[:2],
+                self._made_size,
                 args.batch_size,
                 seed=args.seed,
+                multi_scale=self._sizes,
                 augment=self.augment,
                 start_step=step,
                 strict=args.strict,
@@ -211,6 +235,16 @@ class DetectorRun:
         if checked.returncode:
             sys.exit(checked.returncode)  # the command has said what is wrong with the file
 
+    @property
+    def _sizes(self) -> tuple[tuple[int, int], ...]:
+        """Input sizes of multi-scale training; none where there is but one."""
+        return tuple((round(self.args.input_size * scale),) * 2 for scale in self.scales)
+
+    @property
+    def _made_size(self) -> tuple[int, int]:
+        """The size that batches are made at: the largest, which the others are shrunk from."""
+        return max([self.input_shape[:2], *self._sizes])
+
     def _load(self, fetch: Callable[[Path], Splits]) -> Splits:
         args = self.args
         if args.demo:
@@ -235,6 +269,8 @@ class DetectorRun:
             "seed": args.seed,
             "weights": args.weights,
             "augment": dataclasses.asdict(self.augment),
+            "scales": list(self.scales),
+            "variant": getattr(args, "variant", None),
         }
 
 

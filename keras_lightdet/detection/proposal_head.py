@@ -43,7 +43,7 @@ class ProposalHead(Spec):
 
     anchors: PyramidAnchors
     coding: DeltaCoding = UNIT_CODING
-    match: IoUMatch = field(default_factory=lambda: IoUMatch(0.7, 0.3, allow_low_quality=True))
+    match: IoUMatch = field(default_factory=lambda: IoUMatch(0.7, 0.3, allow_low_quality=True, ignore_first=False))
     sample: SampleSpec = field(default_factory=lambda: SampleSpec(256, 0.5))
     train: ProposalSpec = field(default_factory=lambda: ProposalSpec(2000, 2000))
     test: ProposalSpec = field(default_factory=lambda: ProposalSpec(1000, 1000))

@@ -42,7 +42,7 @@ class RegionHead(Spec):
     """
 
     coding: DeltaCoding = field(default_factory=DeltaCoding)
-    match: IoUMatch = field(default_factory=lambda: IoUMatch(0.5, 0.5))
+    match: IoUMatch = field(default_factory=lambda: IoUMatch(0.5, 0.5, ignore_first=False))
     sample: SampleSpec | HardSpec = field(default_factory=lambda: SampleSpec(512, 0.25))
     beta: float = 1.0
     box_weight: float = 1.0
