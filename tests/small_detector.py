@@ -1,4 +1,4 @@
-"""A tiny RSANet and batches for it, for tests of what all detectors share."""
+"""A tiny detector of one stage and one of two, and batches for them, for tests of what all detectors share."""
 
 import numpy as np
 
@@ -12,6 +12,15 @@ def small_rsanet(**options):
     """RSANet with a few channels; trains a step in milliseconds."""
     size = {"widths": (4, 4, 8, 8, 8), "repeats": (1, 1, 1, 1, 1), "input_shape": (SIDE, SIDE, 3)}
     return keras_lightdet.RSANet(**{**size, "class_names": NAMES, **options})
+
+
+def small_thundernet(**options):
+    """ThunderNet with a few channels and a narrow second stage."""
+    size = {"variant": "snet146", "widths": (28, 32, 36), "head_width": 16, "input_shape": (SIDE, SIDE, 3)}
+    return keras_lightdet.ThunderNet(**{**size, "class_names": NAMES, **options})
+
+
+BUILDERS = {"one_stage": small_rsanet, "two_stage": small_thundernet}
 
 
 def random_batch(batch=4, boxes=5, seed=0, side=SIDE):

@@ -54,6 +54,7 @@ class TwoStageDetector(DetectorModel):
         self.roi_head = roi_head
         self.proposals = proposals
         self.regions = regions
+        self.optimizer = None  # until `compile`; losses draw by its step
         self.built = True
 
     def networks(self, input_size: tuple[int, int] | None = None) -> list[tuple[keras.Model, list[tuple]]]:

@@ -123,13 +123,14 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
 def _rpn_network(chosen: dict) -> keras.Model:
     """Figure 2's upper half: backbone, context, proposals, attention."""
     images = keras.Input((None, None, 3), name="images")
-    options = {key: chosen[key] for key in ("variant", "widths", "kernel_size", "unit")}
-    features = SNet(**options, name="snet")(images)
+    backbone = SNet(**{key: chosen[key] for key in ("variant", "widths", "kernel_size", "unit")}, name="snet")
     width = CHANNELS_PER_BIN * BINS**2
     if chosen["context"]:
+        features = backbone(images)
         x = _cem(features["P4"], features["P5"], width, name="cem")
-    else:
-        x = layers.Conv2D(width, 1, name="cem_c4")(features["P4"])
+    else:  # nothing reads stage 4 then
+        c4 = keras.Model(backbone.input, backbone.output["P4"], name="snet")(images)
+        x = layers.Conv2D(width, 1, name="cem_c4")(c4)
     trunk = _RPN_TRUNKS[chosen["rpn"]](x, name="rpn")
     raw = _predict_anchors(trunk, ANCHORS.per_cell, name="rpn")
     if chosen["attention"]:

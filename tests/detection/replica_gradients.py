@@ -1,8 +1,11 @@
 """Prints the largest difference, relative to the largest gradient, between one replica and two.
 
+    python replica_gradients.py {one_stage,two_stage}
+
 Both are fed by the package's own pipeline, on whose batches the strategy must leave no picture out and none twice.
 """
 
+import dataclasses
 import os
 import sys
 import tempfile
@@ -14,9 +17,20 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from small_detector import SIDE, small_rsanet
+from small_detector import BUILDERS, SIDE
 
+from keras_lightdet.boxes import SampleSpec
 from keras_lightdet.data import AugmentSpec, draw_scenes, load_data, train_batches
+
+
+def build(name, class_names):
+    """Returns the detector; one of two stages counts all anchors and regions, as replicas draw different ones."""
+    model = BUILDERS[name](class_names=class_names)
+    if name == "two_stage":
+        everything = SampleSpec(4000, 1.0)
+        model.proposals = dataclasses.replace(model.proposals, sample=everything)
+        model.regions = dataclasses.replace(model.regions, sample=everything)
+    return model
 
 
 def step(strategy, data):
@@ -24,7 +38,7 @@ def step(strategy, data):
     batches = train_batches(data, (SIDE, SIDE), 4, seed=0, augment=AugmentSpec())
     with strategy.scope():
         keras.utils.set_random_seed(0)
-        model = small_rsanet(class_names=data.class_names)
+        model = build(sys.argv[1], data.class_names)
         model.compile(keras.optimizers.SGD(1.0))
     before = [w.numpy() for w in model.trainable_weights]
     loss = model.fit(batches, steps_per_epoch=1, verbose=0).history["loss"][0]

@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from small_detector import NAMES, SIDE, random_batch, small_rsanet
+from small_detector import BUILDERS, NAMES, SIDE, random_batch, small_rsanet
 
 
 def batches(count=8, **options):
     images, targets = random_batch(**options)
     return tf.data.Dataset.from_tensors((images, targets)).repeat(count)
+
+
+@pytest.fixture(params=BUILDERS.values(), ids=BUILDERS)
+def build(request):
+    return request.param
 
 
 @pytest.fixture
@@ -29,47 +34,48 @@ def fit(model, optimizer=None, epochs=2, **options):
     return model.fit(batches(), epochs=epochs, verbose=0).history["loss"]
 
 
-def test_fit_lowers_the_loss_and_logs_its_parts():
+def test_fit_lowers_the_loss_and_logs_its_parts(build):
     keras.utils.set_random_seed(0)
-    model = small_rsanet()
+    model = build()
     model.compile(keras.optimizers.Adam(3e-3, global_clipnorm=5.0, use_ema=True), steps_per_execution=2)
     history = model.fit(batches(16), epochs=3, verbose=0).history
     assert history["loss"][-1] < 0.8 * history["loss"][0]
-    parts = [np.array(history[key]) for key in ("box_loss", "objectness_loss", "class_loss")]
-    np.testing.assert_allclose(sum(parts), history["loss"], rtol=1e-5)
+    names = [key for key in history if key != "loss"]
+    np.testing.assert_allclose(sum(np.array(history[key]) for key in names), history["loss"], rtol=1e-5)
+    assert len(names) == len(set(names)) == (3 if build is small_rsanet else 4)
     tested = model.evaluate(batches(1), verbose=0, return_dict=True)
-    assert set(tested) == {"loss", "box_loss", "objectness_loss", "class_loss"}
+    assert set(tested) == set(history)
 
 
-def test_steps_per_execution_changes_nothing():
+def test_steps_per_execution_changes_nothing(build):
     losses = []
     for steps in (1, 2):
         keras.utils.set_random_seed(0)
-        losses.append(fit(small_rsanet(), steps_per_execution=steps))
+        losses.append(fit(build(), steps_per_execution=steps))
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_xla_gives_the_same_losses():
+def test_xla_gives_the_same_losses(build):
     losses = []
     for jit in (False, True):
         keras.utils.set_random_seed(0)
-        losses.append(fit(small_rsanet(), keras.optimizers.SGD(1e-3), epochs=1, jit_compile=jit))
+        losses.append(fit(build(), keras.optimizers.SGD(1e-3), epochs=1, jit_compile=jit))
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
-def test_mixed_precision_keeps_raw_outputs_and_losses_in_float32(mixed_precision):
+def test_mixed_precision_keeps_raw_outputs_and_losses_in_float32(mixed_precision, build):
     keras.utils.set_random_seed(0)
-    model = small_rsanet()
+    model = build()
     losses = fit(model, epochs=3)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert {value.dtype for value in model(np.zeros((1, SIDE, SIDE, 3))).values()} == {tf.float32}
     assert losses[-1] < losses[0]
 
 
-def test_batches_of_changing_size_train():
+def test_batches_of_changing_size_train(build):
     """Multi-scale training: the same step serves every size, and a size gives the loss it gives alone."""
     keras.utils.set_random_seed(0)
-    model = small_rsanet()
+    model = build()
     model.compile(keras.optimizers.SGD(0.0))
     sizes = {side: random_batch(side=side) for side in (64, 96)}
     alone = {side: float(sum(model.compute_losses(*batch, training=True).values())) for side, batch in sizes.items()}
@@ -84,8 +90,8 @@ def test_batches_of_changing_size_train():
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
-def test_a_loss_that_is_not_finite_halts_and_names_the_pictures(steps_per_execution):
-    model = small_rsanet()
+def test_a_loss_that_is_not_finite_halts_and_names_the_pictures(build, steps_per_execution):
+    model = build()
     model.compile(keras.optimizers.SGD(1e-2), steps_per_execution=steps_per_execution)
     images, targets = random_batch()
     broken = {**targets, "boxes": np.full_like(targets["boxes"], np.nan), "sources": targets["sources"] + 40}
@@ -99,8 +105,8 @@ def test_a_loss_that_is_not_finite_halts_and_names_the_pictures(steps_per_execut
         np.testing.assert_array_equal(weight.numpy(), value)
 
 
-def test_keras_file_restores_model_optimizer_and_classes(tmp_path):
-    model = small_rsanet()
+def test_keras_file_restores_model_optimizer_and_classes(tmp_path, build):
+    model = build()
     fit(model, epochs=1)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
@@ -147,9 +153,10 @@ def test_detect_refuses_what_is_no_picture():
         small_rsanet().detect([np.zeros((8, 8))])
 
 
-def test_two_replicas_take_the_step_of_one():
+@pytest.mark.parametrize("name", BUILDERS)
+def test_two_replicas_take_the_step_of_one(name):
     """Gradients under MirroredStrategy equal those of one replica, sync batch norm and the shared divisor included."""
     script = Path(__file__).parent / "replica_gradients.py"
-    answer = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    answer = subprocess.run([sys.executable, script, name], capture_output=True, text=True, timeout=300, check=False)
     assert answer.returncode == 0, answer.stderr[-2000:]
     assert float(answer.stdout.split()[-1]) < 1e-5
