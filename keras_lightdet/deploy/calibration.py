@@ -11,11 +11,13 @@ import numpy as np
 
 from keras_lightdet.deploy import flatbuffer
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.errors import ExportError
 
 STEPS = 255  # from the lowest of 256 values to the highest
 BINS = 2048
 CANDIDATES = 128  # ends tried on each side of zero
 IMAGES, RAW_PIXEL_RANGE = "images", (0.0, 255.0)
+_LARGEST = 1e30  # the runtime's sums end at the largest number, not at infinity
 _DEAD_RANGE = (0.0, 1.0)  # of a tensor that is zero in every picture; the quantiser needs some width
 
 Range = tuple[float, float]
@@ -102,8 +104,14 @@ def _count_values(content: bytes, tensors: Sequence[int], samples: Sequence[Samp
     for read in _runs(content, samples):
         for index, histogram in histograms.items():
             values = read(index)
-            histogram.low = min(histogram.low, float(values.min()))
-            histogram.high = max(histogram.high, float(values.max()))
+            histogram.low = float(np.minimum(histogram.low, values.min()))  # NaN stays NaN
+            histogram.high = float(np.maximum(histogram.high, values.max()))
+    broken = [index for index, seen in histograms.items() if not max(-seen.low, seen.high) < _LARGEST]
+    if broken:
+        raise ExportError(
+            f"Expected a network of finite numbers, got NaN or infinity in {len(broken)} of {len(histograms)} tensors. "
+            "Do train it again: no file can be made of it."
+        )
     alive = {index: histogram for index, histogram in histograms.items() if histogram.low < histogram.high}
     for read in _runs(content, samples):
         for index, histogram in alive.items():

@@ -164,9 +164,9 @@ def _predict_anchors(x: keras.KerasTensor, per_cell: int, *, name: str) -> dict:
     """Predicts two logits and four deltas an anchor; what a softmax makes of two logits, a sigmoid makes of their
     difference.
     """
-    small = keras.initializers.RandomNormal(stddev=0.01)
 
     def predict(depth: int, part: str) -> keras.KerasTensor:
+        small = keras.initializers.RandomNormal(stddev=0.01)  # one for each: an initializer repeats its numbers
         return layers.Conv2D(depth, 1, kernel_initializer=small, name=f"{name}_{part}")(x)
 
     logits = layers.Subtract(name=f"{name}_logits")([predict(per_cell, "object"), predict(per_cell, "background")])

@@ -8,6 +8,7 @@ from keras_lightdet.deploy import flatbuffer
 from keras_lightdet.deploy.calibration import Histogram, best_range
 from keras_lightdet.deploy.convert import convert_network
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.errors import ExportError
 
 SIDE = 16
 
@@ -119,3 +120,15 @@ def test_every_computed_tensor_of_an_int8_file_has_a_scale(exported):
     int8 = flatbuffer.load_schema().TensorType.INT8
     scales = [tensor.quantization.scale for tensor in model.subgraphs[0].tensors if tensor.type == int8]
     assert len(scales) > 40 and all(len(scale) and np.all(np.asarray(scale) > 0) for scale in scales)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_numbers_that_are_not_finite_are_refused(bad):
+    samples = [{"images": np.zeros((1, SIDE, SIDE, 3), np.uint8)}]
+    with pytest.raises(ExportError, match="finite"):
+        convert_network(
+            lambda given: {"out": given["images"] * 0.5 + bad},
+            {"images": (1, SIDE, SIDE, 3)},
+            quantize="int8",
+            samples=samples,
+        )
