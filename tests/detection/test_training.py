@@ -17,9 +17,13 @@ def batches(count=8, **options):
     return tf.data.Dataset.from_tensors((images, targets)).repeat(count)
 
 
-@pytest.fixture(params=BUILDERS.values(), ids=BUILDERS)
+# Tracing the larger graph of two stages takes most of a minute each time; test_two_stage.py has its quick tests.
+DETECTORS = [pytest.param(name, marks=pytest.mark.slow if name == "two_stage" else ()) for name in BUILDERS]
+
+
+@pytest.fixture(params=DETECTORS)
 def build(request):
-    return request.param
+    return BUILDERS[request.param]
 
 
 @pytest.fixture
@@ -153,7 +157,7 @@ def test_detect_refuses_what_is_no_picture():
         small_rsanet().detect([np.zeros((8, 8))])
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_two_replicas_take_the_step_of_one(name):
     """Gradients under MirroredStrategy equal those of one replica, sync batch norm and the shared divisor included."""
     script = Path(__file__).parent / "replica_gradients.py"

@@ -8,8 +8,10 @@ import pytest
 import tensorflow as tf
 from small_detector import SIDE, random_batch, small_thundernet
 
+import keras_lightdet
 from keras_lightdet.boxes import DeltaCoding, HardSpec, PyramidAnchors, SampleSpec
 from keras_lightdet.detection import ProposalHead, RegionHead
+from keras_lightdet.weights import save_weights
 
 EVERYTHING = SampleSpec(4000, 1.0)
 SEED = tf.constant([0, 0])
@@ -184,6 +186,19 @@ def test_every_weight_is_trained(options):
     assert not [path for path, g in found.items() if g is None or not np.all(np.isfinite(g))]
     dead = [path for path, g in found.items() if not np.any(g)]
     assert not dead
+
+
+def test_fit_lowers_the_loss_and_weights_are_kept(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = small_thundernet()
+    model.compile(keras.optimizers.Adam(3e-3, global_clipnorm=5.0, use_ema=True))
+    data = tf.data.Dataset.from_tensors(random_batch(boxes=8)).repeat(8)
+    history = model.fit(data, epochs=2, verbose=0).history
+    assert history["loss"][1] < 0.8 * history["loss"][0]
+    assert set(history) == {"loss", "objectness_loss", "rpn_box_loss", "class_loss", "box_loss"}
+    restored = keras_lightdet.ThunderNet(weights=save_weights(model, tmp_path / "best.weights.h5"))
+    image = random_batch(batch=1)[0]
+    np.testing.assert_array_equal(restored(image)["class_logits"], model(image)["class_logits"])
 
 
 def test_a_step_draws_by_its_number_alone():
