@@ -66,3 +66,20 @@ def summarize(name, values):
     flat = np.ravel(values)
     places = np.random.default_rng(zlib.crc32(name.encode())).integers(0, flat.size, SAMPLES)
     return np.concatenate([[np.abs(flat).max()], flat[places]])
+
+
+# A Faster R-CNN with few channels behind its ResNet-18, and the one torchvision publishes: our builder's arguments, and
+# proposals before and after suppression.
+DETECTORS = {
+    "small": {"num_classes": 3, "input_shape": (128, 192, 3), "depth": 18, "width": 8, "head_width": 16},
+    "fasterrcnn_resnet50_fpn": {"num_classes": 90, "input_shape": (320, 320, 3)},
+}
+PROPOSALS = {"small": (60, 150), "fasterrcnn_resnet50_fpn": (1000, 1000)}
+# He-like kernels make predictions of tens: boxes of all or nothing, and scores of 0 or 1.
+_SCALES = {"bbox_pred.weight": 0.02, "cls_logits.weight": 0.1, "cls_score.weight": 0.1}
+
+
+def draw_detector_tensor(name, shape):
+    """As `draw_tensor`, with predictions of a few units."""
+    scales = [scale for end, scale in _SCALES.items() if name.endswith(end)]
+    return draw_tensor(name, shape) * np.float32(scales[0] if scales else 1.0)

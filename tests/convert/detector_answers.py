@@ -1,0 +1,46 @@
+"""Our side of the comparison with torchvision's Faster R-CNN, and what counts as the same answer."""
+
+import dataclasses
+
+import numpy as np
+from torch_tensors import DETECTORS, PROPOSALS, draw_picture
+
+import keras_lightdet
+from keras_lightdet.boxes import ProposalSpec, SelectSpec, select_detections
+
+SELECT = SelectSpec(0.05, 0.5, max_detections=100, pre_nms_top_k=20_000)  # torchvision cuts nothing before
+
+
+def build(name):
+    """Our detector of torchvision's arguments."""
+    model = keras_lightdet.FasterRCNN(**DETECTORS[name], select=SELECT)
+    model.proposals = dataclasses.replace(model.proposals, test=ProposalSpec(*PROPOSALS[name]))
+    return model
+
+
+def answers(model, name):
+    """The outputs of both networks, the proposals and the detections."""
+    picture = draw_picture(*DETECTORS[name]["input_shape"][:2])
+    first, raw = model.rpn(picture), model(picture)
+    found = {key: np.array(value[0]) for key, value in select_detections(*model.decode(raw), SELECT).items()}
+    count = found.pop("count")
+    found = {key: value[:count] for key, value in found.items()}
+    rois = np.array(raw["rois"][0])[np.array(raw["valid"][0]) > 0]
+    return {
+        "objectness": np.array(first["objectness"][0]),
+        "rpn_deltas": np.array(first["rpn_deltas"][0]),
+        "rois": rois,
+        **found,
+        "labels": found["labels"] + 1,  # torchvision's background is its label 0
+    }
+
+
+def assert_same(found, expected, tolerance=1e-4):
+    """The same rows in the same order, to a share of each output's largest value."""
+    errors = {}
+    for key, values in found.items():
+        wanted = expected[key]
+        assert values.shape == wanted.shape, f"{key}: {values.shape}, torchvision {wanted.shape}"
+        errors[key] = float(np.abs(values - wanted).max() / np.abs(wanted).max())
+    assert max(errors.values()) < tolerance, errors
+    return errors
