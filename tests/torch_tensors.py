@@ -45,7 +45,8 @@ def _torch_shapes(layer):
     height, width, first, second = layer.kernel.shape
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return {"weight": (first, second, height, width)}
-    return {"weight": (second, first, height, width)}
+    bias = {} if layer.bias is None else {"bias": (second,)}
+    return {"weight": (second, first, height, width), **bias}
 
 
 # Our builder's arguments for each of torchvision's networks.
@@ -74,12 +75,30 @@ DETECTORS = {
     "small": {"num_classes": 3, "input_shape": (128, 192, 3), "depth": 18, "width": 8, "head_width": 16},
     "fasterrcnn_resnet50_fpn": {"num_classes": 90, "input_shape": (320, 320, 3)},
 }
+ODD_SIZE = (61, 139)  # of a picture whose pyramid has odd sides
 PROPOSALS = {"small": (60, 150), "fasterrcnn_resnet50_fpn": (1000, 1000)}
 # He-like kernels make predictions of tens: boxes of all or nothing, and scores of 0 or 1.
-_SCALES = {"bbox_pred.weight": 0.02, "cls_logits.weight": 0.1, "cls_score.weight": 0.1}
+_SCALES = {
+    "rpn.head.bbox_pred.weight": 0.04,
+    "rpn.head.cls_logits.weight": 0.1,
+    "box_predictor.bbox_pred.weight": 0.2,
+    "box_predictor.cls_score.weight": 0.5,
+}
 
 
 def draw_detector_tensor(name, shape):
     """As `draw_tensor`, with predictions of a few units."""
     scales = [scale for end, scale in _SCALES.items() if name.endswith(end)]
     return draw_tensor(name, shape) * np.float32(scales[0] if scales else 1.0)
+
+
+def draw_detector_state(layers_by_module):
+    """What the state dict of torchvision's Faster R-CNN with frozen batch norms would hold."""
+    state = {}
+    for module, layer in layers_by_module.items():
+        for part, shape in _torch_shapes(layer).items():
+            if shape:
+                extra = 4 if "bbox_pred" in module and "roi_heads" in module else 0  # the background's box
+                name = f"{module}.{part}"
+                state[name] = draw_detector_tensor(name, (shape[0] + extra, *shape[1:]))
+    return state

@@ -16,7 +16,7 @@ def freeze(backbone: keras.Model, *, trainable_stages: int = len(STAGES), batch_
     Args:
         backbone: Its layers' names start with the names of their stages.
         trainable_stages: How many stages are trained, counted from the last: 5 is all, 3 leaves the stem and stage 2
-            as they are, 0 all.
+            as they are, 0 everything.
         batch_norm: One of `BATCH_NORMS`.
 
     Raises:

@@ -193,10 +193,7 @@ def _predict_anchors(pyramid: Mapping[str, keras.KerasTensor], width: int, per_c
 
 def _roi_network(chosen: Mapping, aligned: bool) -> keras.Model:
     """Each region from the level of its size, two hidden layers, classes, and a box for each class."""
-    features = {
-        level: keras.Input((None, None, chosen["width"]), name=f"features_{level.lower()}")
-        for level in ("P2", "P3", "P4", "P5")
-    }
+    features = {level: keras.Input((None, None, chosen["width"]), name=level) for level in ("P2", "P3", "P4", "P5")}
     rois = keras.Input((None, 4), dtype="float32", name="rois")
     regions = MultilevelRoIAlign(BINS, sampling_ratio=SAMPLES, aligned=aligned, name="warp")(features, rois)
     outputs = _region_network(chosen["num_classes"], chosen["width"], chosen["head_width"])(regions)

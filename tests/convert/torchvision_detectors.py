@@ -17,7 +17,7 @@ from torchvision.models.resnet import resnet18
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from torch_tensors import DETECTORS, PROPOSALS, draw_detector_tensor, draw_picture  # noqa: E402
+from torch_tensors import DETECTORS, ODD_SIZE, PROPOSALS, draw_detector_tensor, draw_picture  # noqa: E402
 
 
 def build_drawn(name):
@@ -75,11 +75,26 @@ def answers(net, picture):
     return found | {key: value.numpy() for key, value in detections.items()}
 
 
+def answers_by_level(net, picture):
+    """The outputs of the first network for a picture of any size, which the detector would pad."""
+    pixels = torch.as_tensor(picture[0]).permute(2, 0, 1) / 255
+    with torch.no_grad():
+        pyramid = net.backbone(net.transform.normalize(pixels)[None])
+        logits, deltas = concat_box_prediction_layers(*net.rpn.head(list(pyramid.values())))
+    return {"odd_objectness": logits[:, 0].numpy(), "odd_rpn_deltas": deltas.numpy()}
+
+
+def all_answers(name, net):
+    """Both of the above."""
+    whole = answers(net, draw_picture(*DETECTORS[name]["input_shape"][:2]))
+    return whole | answers_by_level(net, draw_picture(*ODD_SIZE))
+
+
 def main(name, folder):
     """Writes the drawn weights and the answers."""
     net = build_drawn(name)
     torch.save(net.state_dict(), Path(folder) / "weights.pth")
-    np.savez(Path(folder) / "answers.npz", **answers(net, draw_picture(*DETECTORS[name]["input_shape"][:2])))
+    np.savez(Path(folder) / "answers.npz", **all_answers(name, net))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from torch_tensors import DETECTORS, PROPOSALS, draw_picture
+from torch_tensors import DETECTORS, ODD_SIZE, PROPOSALS, draw_picture, summarize
 
 import keras_lightdet
 from keras_lightdet.boxes import ProposalSpec, SelectSpec, select_detections
@@ -21,7 +21,7 @@ def build(name):
 def answers(model, name):
     """The outputs of both networks, the proposals and the detections."""
     picture = draw_picture(*DETECTORS[name]["input_shape"][:2])
-    first, raw = model.rpn(picture), model(picture)
+    first, odd, raw = model.rpn(picture), model.rpn(draw_picture(*ODD_SIZE)), model(picture)
     found = {key: np.array(value[0]) for key, value in select_detections(*model.decode(raw), SELECT).items()}
     count = found.pop("count")
     found = {key: value[:count] for key, value in found.items()}
@@ -29,10 +29,18 @@ def answers(model, name):
     return {
         "objectness": np.array(first["objectness"][0]),
         "rpn_deltas": np.array(first["rpn_deltas"][0]),
+        "odd_objectness": np.array(odd["objectness"][0]),
+        "odd_rpn_deltas": np.array(odd["rpn_deltas"][0]),
         "rois": rois,
         **found,
         "labels": found["labels"] + 1,  # torchvision's background is its label 0
     }
+
+
+def shorten(found):
+    """The same with summaries in place of the outputs for every anchor."""
+    long = {key for key in found if key.endswith(("objectness", "rpn_deltas"))}
+    return {key: summarize(key, values) if key in long else values for key, values in found.items()}
 
 
 def assert_same(found, expected, tolerance=1e-4):
