@@ -24,7 +24,10 @@ def model():
     raw = detector(resize_image(draw_picture(0), detector.input_size)[None].astype("float32"))
     for name, output, wanted in (("regions_class", "class_logits", 2.0), ("regions_box_of_class", "box_deltas", 1.0)):
         layer = detector.roi_head.get_layer("region_network").get_layer(name)
-        layer.kernel.assign(layer.kernel * wanted / float(np.std(raw[output])))
+        values = np.array(raw[output]).reshape(-1, layer.units)
+        scale = wanted / np.std(values - values.mean(0))
+        layer.kernel.assign(layer.kernel * scale)
+        layer.bias.assign(-scale * values.mean(0))
     for name in ("rpn_object", "rpn_box"):
         layer = detector.rpn.get_layer(name)
         layer.kernel.assign(layer.kernel * 30.0)
