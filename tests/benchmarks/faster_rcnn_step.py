@@ -1,10 +1,11 @@
 """Milliseconds of a training step of Faster R-CNN R50-FPN, ours and torchvision's in turn on the same CPU.
 
-    python tests/benchmarks/faster_rcnn_step.py [--steps 7] [--batch 2] [--side 320]
+    python tests/benchmarks/faster_rcnn_step.py [--steps 7] [--batch 2] [--side 320] [--threads 1]
 
 Both have the same weights, pictures and boxes, frozen batch norms, three stages of five trained, and SGD with a rate of
 0, so that every step is the same work. torchvision runs in a process of its own. It asserts nothing: times belong to
-the machine.
+the machine. One thread is the default because PyTorch's wait for each other: on two cores that others use too its
+steps take twice as long with two threads as with one.
 """
 
 import argparse
@@ -30,14 +31,15 @@ def some_batch(batch: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return images, boxes.astype("float32"), random.integers(0, CLASSES, (batch, BOXES))
 
 
-def torchvision_step(batch: int, side: int):
+def torchvision_step(batch: int, side: int, threads: int):
     """Returns a function that takes one step."""
     import torch
-    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection import FasterRCNN  # before TensorFlow
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
     from torch_tensors import draw_detector_tensor  # isort: skip
 
+    torch.set_num_threads(threads)
     backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
     net = FasterRCNN(backbone, CLASSES + 1, min_size=side, max_size=side).train()
     state = {key: draw_detector_tensor(key, tuple(value.shape)) for key, value in net.state_dict().items()}
@@ -55,20 +57,23 @@ def torchvision_step(batch: int, side: int):
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
-        return {key: float(value) for key, value in losses.items()}
+        return {key: float(value.detach()) for key, value in losses.items()}
 
     return step
 
 
-def our_step(batch: int, side: int):
+def our_step(batch: int, side: int, threads: int):
     """Returns a function that takes one step."""
     import keras
+    import tensorflow as tf
     from torch_tensors import draw_detector_state
 
     import keras_lightdet
     from keras_lightdet.convert import load_faster_rcnn
     from keras_lightdet.convert.torchvision_detection import faster_rcnn_module, named_layers
 
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
     model = keras_lightdet.FasterRCNN(CLASSES, (side, side, 3))
     modules = {faster_rcnn_module(path): layer for path, layer in named_layers(model).items()}
     load_faster_rcnn(model, draw_detector_state(modules))
@@ -85,9 +90,9 @@ def timed(step) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-def work(batch: int, side: int) -> None:
+def work(*size: int) -> None:
     """The other process: a step and its milliseconds for every line it reads."""
-    step = torchvision_step(batch, side)
+    step = torchvision_step(*size)
     print("losses", step(), flush=True)
     for _ in sys.stdin:
         print(timed(step), flush=True)
@@ -95,12 +100,12 @@ def work(batch: int, side: int) -> None:
 
 def main(args) -> None:
     """Takes steps in turn and prints both medians and their ratio."""
-    size = ["--batch", str(args.batch), "--side", str(args.side)]
+    size = ["--batch", str(args.batch), "--side", str(args.side), "--threads", str(args.threads)]
     worker = subprocess.Popen(
         [sys.executable, __file__, "--worker", *size], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     print("torchvision", worker.stdout.readline().strip())
-    step = our_step(args.batch, args.side)
+    step = our_step(args.batch, args.side, args.threads)
     print("ours       ", {key: float(value) for key, value in step().items()})
 
     def other() -> float:
@@ -122,6 +127,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--side", type=int, default=320)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    work(given.batch, given.side) if given.worker else main(given)
+    work(given.batch, given.side, given.threads) if given.worker else main(given)
