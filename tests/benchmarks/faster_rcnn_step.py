@@ -9,7 +9,6 @@ steps take twice as long with two threads as with one.
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 import time
@@ -83,11 +82,11 @@ def our_step(batch: int, side: int, threads: int):
     return lambda: model.train_on_batch(images, targets, return_dict=True)
 
 
-def timed(step) -> float:
-    """Milliseconds of a step."""
-    start = time.perf_counter()
+def timed(step) -> tuple[float, float]:
+    """Milliseconds of a step by the clock, and those of all its threads on a processor, which others slow less."""
+    wall, busy = time.perf_counter(), time.process_time()
     step()
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - busy)
 
 
 def work(*size: int) -> None:
@@ -95,7 +94,7 @@ def work(*size: int) -> None:
     step = torchvision_step(*size)
     print("losses", step(), flush=True)
     for _ in sys.stdin:
-        print(timed(step), flush=True)
+        print(*timed(step), flush=True)
 
 
 def main(args) -> None:
@@ -108,18 +107,18 @@ def main(args) -> None:
     step = our_step(args.batch, args.side, args.threads)
     print("ours       ", {key: float(value) for key, value in step().items()})
 
-    def other() -> float:
+    def other() -> tuple[float, ...]:
         worker.stdin.write("step\n")
         worker.stdin.flush()
-        return float(worker.stdout.readline())
+        return tuple(float(number) for number in worker.stdout.readline().split())
 
-    times = [(timed(step), other()) for _ in range(WARM_UP + args.steps)][WARM_UP:]
+    times = np.array([(timed(step), other()) for _ in range(WARM_UP + args.steps)][WARM_UP:])
     worker.stdin.close()
     worker.wait()
-    ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
-    ratios = sorted(own / its for own, its in times)
-    print(f"ours {ours:.0f} ms, torchvision {theirs:.0f} ms, ratio {ours / theirs:.2f}", end=" ")
-    print(f"(step by step {ratios[0]:.2f} to {ratios[-1]:.2f})")
+    for kind, rows in zip(("by the clock", "on the processor"), np.moveaxis(times, -1, 0), strict=True):
+        (ours, theirs), ratios = np.median(rows, axis=0), rows[:, 0] / rows[:, 1]
+        print(f"{kind}: ours {ours:.0f} ms, torchvision {theirs:.0f} ms, ratio {ours / theirs:.2f}", end=" ")
+        print(f"(step by step {ratios.min():.2f} to {ratios.max():.2f})")
 
 
 if __name__ == "__main__":
