@@ -3,10 +3,10 @@
 import dataclasses
 
 import numpy as np
-from torch_tensors import DETECTORS, ODD_SIZE, PROPOSALS, draw_picture, summarize
+from torch_tensors import ALL_ANCHORS, ALL_REGIONS, DETECTORS, ODD_SIZE, PROPOSALS, draw_picture, draw_truth, summarize
 
 import keras_lightdet
-from keras_lightdet.boxes import ProposalSpec, SelectSpec, select_detections
+from keras_lightdet.boxes import ProposalSpec, SampleSpec, SelectSpec, select_detections
 
 SELECT = SelectSpec(0.05, 0.5, max_detections=100, pre_nms_top_k=20_000)  # torchvision cuts nothing before
 
@@ -14,12 +14,14 @@ SELECT = SelectSpec(0.05, 0.5, max_detections=100, pre_nms_top_k=20_000)  # torc
 def build(name):
     """Our detector of torchvision's arguments."""
     model = keras_lightdet.FasterRCNN(**DETECTORS[name], select=SELECT)
-    model.proposals = dataclasses.replace(model.proposals, test=ProposalSpec(*PROPOSALS[name]))
+    few, everything = ProposalSpec(*PROPOSALS[name]), SampleSpec(ALL_ANCHORS, 0.5)
+    model.proposals = dataclasses.replace(model.proposals, train=few, test=few, sample=everything)
+    model.regions = dataclasses.replace(model.regions, sample=SampleSpec(ALL_REGIONS, 1.0))
     return model
 
 
 def answers(model, name):
-    """The outputs of both networks, the proposals and the detections."""
+    """The outputs of the first network, the proposals, the detections and the losses."""
     picture = draw_picture(*DETECTORS[name]["input_shape"][:2])
     first, odd, raw = model.rpn(picture), model.rpn(draw_picture(*ODD_SIZE)), model(picture)
     found = {key: np.array(value[0]) for key, value in select_detections(*model.decode(raw), SELECT).items()}
@@ -34,7 +36,15 @@ def answers(model, name):
         "rois": rois,
         **found,
         "labels": found["labels"] + 1,  # torchvision's background is its label 0
+        **losses(model, name, picture),
     }
+
+
+def losses(model, name, picture):
+    """The four losses over all anchors and regions."""
+    boxes, labels = draw_truth(*model.input_size, DETECTORS[name]["num_classes"])
+    targets = {"boxes": boxes, "labels": labels.astype("int32"), "ignore": np.zeros(labels.shape, "uint8")}
+    return {key: np.array(value) for key, value in model.compute_losses(picture, targets, training=False).items()}
 
 
 def shorten(found):

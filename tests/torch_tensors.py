@@ -92,6 +92,19 @@ def draw_detector_tensor(name, shape):
     return draw_tensor(name, shape) * np.float32(scales[0] if scales else 1.0)
 
 
+ALL_ANCHORS, ALL_REGIONS = 60_000, 4_000  # more than there are: the losses then depend on no random sample
+
+
+def draw_truth(height, width, num_classes, count=6):
+    """Boxes `[1, count, 4]` inside a picture, from small to large, and labels `[1, count]`."""
+    random = np.random.default_rng(1)
+    limit = np.float32([width, height])
+    low = random.uniform(0, 0.5, (1, count, 2)) * limit
+    sides = np.linspace(0.1, 0.5, count)[:, None] * random.uniform(0.8, 1, (1, count, 2)) * limit
+    boxes = np.concatenate([low, low + sides], -1).astype(np.float32)
+    return boxes, random.integers(0, num_classes, (1, count))
+
+
 def draw_detector_state(layers_by_module):
     """What the state dict of torchvision's Faster R-CNN with frozen batch norms would hold."""
     state = {}

@@ -39,6 +39,7 @@ def test_every_step_is_that_of_torchvision(model, state):
     with np.load(GOLDEN) as golden:
         assert len(golden["rois"]) > 100 and len(set(golden["labels"])) > 1
         assert set(golden.files) == set(found)
+        assert all(golden[f"{part}_loss"] > 0.01 for part in ("objectness", "rpn_box", "class", "box"))
         assert_same(found, golden)
 
 

@@ -17,7 +17,23 @@ from torchvision.models.resnet import resnet18
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from torch_tensors import DETECTORS, ODD_SIZE, PROPOSALS, draw_detector_tensor, draw_picture  # noqa: E402
+from torch_tensors import (  # noqa: E402
+    ALL_ANCHORS,
+    ALL_REGIONS,
+    DETECTORS,
+    ODD_SIZE,
+    PROPOSALS,
+    draw_detector_tensor,
+    draw_picture,
+    draw_truth,
+)
+
+LOSSES = {
+    "objectness_loss": "loss_objectness",
+    "rpn_box_loss": "loss_rpn_box_reg",
+    "class_loss": "loss_classifier",
+    "box_loss": "loss_box_reg",
+}
 
 
 def build_drawn(name):
@@ -30,6 +46,11 @@ def build_drawn(name):
         "max_size": max(height, width),
         "rpn_pre_nms_top_n_test": before,
         "rpn_post_nms_top_n_test": after,
+        "rpn_pre_nms_top_n_train": before,
+        "rpn_post_nms_top_n_train": after,
+        "rpn_batch_size_per_image": ALL_ANCHORS,
+        "box_batch_size_per_image": ALL_REGIONS,
+        "box_positive_fraction": 1.0,
     }
     num_classes = ours["num_classes"] + 1
     if name == "small":
@@ -84,10 +105,22 @@ def answers_by_level(net, picture):
     return {"odd_objectness": logits[:, 0].numpy(), "odd_rpn_deltas": deltas.numpy()}
 
 
+def losses(net, picture, boxes, labels):
+    """The four losses of a picture, by our names, with the batch norms as at inference."""
+    net.train()
+    net.backbone.eval()
+    pixels, target = torch.as_tensor(picture[0]).permute(2, 0, 1) / 255, {"boxes": boxes[0], "labels": labels[0] + 1}
+    with torch.no_grad():
+        found = net([pixels], [{key: torch.as_tensor(value) for key, value in target.items()}])
+    net.eval()
+    return {ours: found[theirs].numpy() for ours, theirs in LOSSES.items()}
+
+
 def all_answers(name, net):
-    """Both of the above."""
-    whole = answers(net, draw_picture(*DETECTORS[name]["input_shape"][:2]))
-    return whole | answers_by_level(net, draw_picture(*ODD_SIZE))
+    """All of the above."""
+    size, num_classes = DETECTORS[name]["input_shape"][:2], DETECTORS[name]["num_classes"]
+    found = answers(net, draw_picture(*size)) | answers_by_level(net, draw_picture(*ODD_SIZE))
+    return found | losses(net, draw_picture(*size), *draw_truth(*size, num_classes))
 
 
 def main(name, folder):
