@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lightdet.backbones import ResNet
-from keras_lightdet.backbones.freezing import BATCH_NORMS, freeze
+from keras_lightdet.backbones.freezing import freeze
 
 
 def changed_by_a_step(trainable_stages, batch_norm):
@@ -30,8 +30,9 @@ def changed_by_a_step(trainable_stages, batch_norm):
 STAGES = ("stem", "stage2", "stage3", "stage4", "stage5")
 
 
-@pytest.mark.parametrize("trainable_stages", [5, 3, 1])
-@pytest.mark.parametrize("batch_norm", BATCH_NORMS)
+@pytest.mark.parametrize(
+    ("trainable_stages", "batch_norm"), [(5, "trained"), (1, "trained"), (5, "affine"), (3, "affine"), (3, "frozen")]
+)
 def test_a_step_changes_what_it_may(trainable_stages, batch_norm):
     kinds = {"frozen": ["conv"], "affine": ["conv", "bn"], "trained": ["conv", "bn", "average"]}[batch_norm]
     expected = {(stage, kind) for stage in STAGES[5 - trainable_stages :] for kind in kinds}

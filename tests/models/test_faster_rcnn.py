@@ -86,6 +86,21 @@ def test_every_weight_that_is_not_frozen_is_trained(options):
     assert any("_bn/gamma" in path for path in found) == (options.get("batch_norm") != "frozen")
 
 
+def test_outputs_and_anchors_meet_on_odd_sides():
+    """The last row of each level, cut by the picture, has its anchors at the same place in the outputs."""
+    keras.utils.set_random_seed(5)
+    size = (61, 139)
+    model = small_faster_rcnn(input_shape=(*size, 3))
+    outputs = model.rpn(random_batch(batch=1)[0][:, :1, :1].repeat(61, 1).repeat(139, 2).astype("float32"))
+    anchors = model.proposals.anchors
+    assert outputs["objectness"].shape[1] == outputs["rpn_deltas"].shape[1] == len(anchors.place(size))
+    rows = {level: x.shape[1:3] for level, x in outputs["features"].items()}
+    expected = {"P2": (16, 35), "P3": (8, 18), "P4": (4, 9), "P5": (2, 5)}
+    assert rows == expected
+    cells = [height * width for height, width in (*expected.values(), (1, 3))]
+    assert anchors.level_counts(size) == tuple(3 * count for count in cells)
+
+
 def test_default_freezes_as_torchvision_does():
     model = keras_lightdet.FasterRCNN(3, (SIDE, SIDE, 3), depth=18, width=8, head_width=16)
     names = {weight.path for weight in model.trainable_weights}
@@ -93,6 +108,7 @@ def test_default_freezes_as_torchvision_does():
     assert {"stage3_block1_spatial1_conv/kernel", "fpn_p2_out/bias", "hidden1/kernel"} <= names
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss():
     keras.utils.set_random_seed(2)
     model = small_faster_rcnn()
