@@ -11,7 +11,11 @@ from keras_lightdet.errors import DataError, WeightsError
 from keras_lightdet.images import read_image
 from keras_lightdet.weights import read_record
 
-BUILDERS = {"RSANet": keras_lightdet.RSANet, "ThunderNet": keras_lightdet.ThunderNet}
+BUILDERS = {
+    "FasterRCNN": keras_lightdet.FasterRCNN,
+    "RSANet": keras_lightdet.RSANet,
+    "ThunderNet": keras_lightdet.ThunderNet,
+}
 
 
 def load_detector(weights: str | Path):

@@ -20,6 +20,13 @@ def small_thundernet(**options):
     return keras_lightdet.ThunderNet(**{**size, "class_names": NAMES, **options})
 
 
+def small_faster_rcnn(**options):
+    """Faster R-CNN with few channels behind its ResNet-18, all of it trained."""
+    size = {"depth": 18, "width": 8, "head_width": 16, "input_shape": (SIDE, SIDE, 3)}
+    noise = {"trainable_stages": 5, "batch_norm": "trained"}
+    return keras_lightdet.FasterRCNN(**{**size, **noise, "class_names": NAMES, **options})
+
+
 BUILDERS = {"one_stage": small_rsanet, "two_stage": small_thundernet}
 
 

@@ -45,7 +45,8 @@ def _torch_shapes(layer):
     height, width, first, second = layer.kernel.shape
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return {"weight": (first, second, height, width)}
-    return {"weight": (second, first, height, width)}
+    bias = {} if layer.bias is None else {"bias": (second,)}
+    return {"weight": (second, first, height, width), **bias}
 
 
 # Our builder's arguments for each of torchvision's networks.
@@ -66,3 +67,51 @@ def summarize(name, values):
     flat = np.ravel(values)
     places = np.random.default_rng(zlib.crc32(name.encode())).integers(0, flat.size, SAMPLES)
     return np.concatenate([[np.abs(flat).max()], flat[places]])
+
+
+# A Faster R-CNN with few channels behind its ResNet-18, and the one torchvision publishes: our builder's arguments, and
+# proposals before and after suppression.
+DETECTORS = {
+    "small": {"num_classes": 3, "input_shape": (128, 192, 3), "depth": 18, "width": 8, "head_width": 16},
+    "fasterrcnn_resnet50_fpn": {"num_classes": 90, "input_shape": (320, 320, 3)},
+}
+ODD_SIZE = (61, 139)  # of a picture whose pyramid has odd sides
+PROPOSALS = {"small": (60, 150), "fasterrcnn_resnet50_fpn": (1000, 1000)}
+# He-like kernels make predictions of tens: boxes of all or nothing, and scores of 0 or 1.
+_SCALES = {
+    "rpn.head.bbox_pred.weight": 0.04,
+    "rpn.head.cls_logits.weight": 0.1,
+    "box_predictor.bbox_pred.weight": 0.2,
+    "box_predictor.cls_score.weight": 0.5,
+}
+
+
+def draw_detector_tensor(name, shape):
+    """As `draw_tensor`, with predictions of a few units."""
+    scales = [scale for end, scale in _SCALES.items() if name.endswith(end)]
+    return draw_tensor(name, shape) * np.float32(scales[0] if scales else 1.0)
+
+
+ALL_ANCHORS, ALL_REGIONS = 60_000, 4_000  # more than there are: the losses then depend on no random sample
+
+
+def draw_truth(height, width, num_classes, count=6):
+    """Boxes `[1, count, 4]` inside a picture, from small to large, and labels `[1, count]`."""
+    random = np.random.default_rng(1)
+    limit = np.float32([width, height])
+    low = random.uniform(0, 0.5, (1, count, 2)) * limit
+    sides = np.linspace(0.1, 0.5, count)[:, None] * random.uniform(0.8, 1, (1, count, 2)) * limit
+    boxes = np.concatenate([low, low + sides], -1).astype(np.float32)
+    return boxes, random.integers(0, num_classes, (1, count))
+
+
+def draw_detector_state(layers_by_module):
+    """What the state dict of torchvision's Faster R-CNN with frozen batch norms would hold."""
+    state = {}
+    for module, layer in layers_by_module.items():
+        for part, shape in _torch_shapes(layer).items():
+            if shape:
+                extra = 4 if "bbox_pred" in module and "roi_heads" in module else 0  # the background's box
+                name = f"{module}.{part}"
+                state[name] = draw_detector_tensor(name, (shape[0] + extra, *shape[1:]))
+    return state

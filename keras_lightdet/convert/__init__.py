@@ -1,5 +1,6 @@
 """Brings weights that the user has from other libraries into the models of this one."""
 
 from keras_lightdet.convert.torchvision import load_resnet, load_shufflenet_v2
+from keras_lightdet.convert.torchvision_detection import load_faster_rcnn
 
-__all__ = ["load_resnet", "load_shufflenet_v2"]
+__all__ = ["load_faster_rcnn", "load_resnet", "load_shufflenet_v2"]

@@ -3,6 +3,7 @@
 from keras_lightdet.layers.batch_norm import FusedBatchNormalization
 from keras_lightdet.layers.conv import NORM, TORCH_NORM, NormSpec, activate, batch_norm, conv_bn_act, depthwise_bn_act
 from keras_lightdet.layers.crop_like import CropLike
+from keras_lightdet.layers.fpn import fpn
 from keras_lightdet.layers.large_separable_conv import large_separable_conv
 from keras_lightdet.layers.ps_roi_align import PSRoIAlign, ps_roi_align
 from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
@@ -20,6 +21,7 @@ __all__ = [
     "batch_norm",
     "conv_bn_act",
     "depthwise_bn_act",
+    "fpn",
     "large_separable_conv",
     "multilevel_roi_align",
     "ps_roi_align",

@@ -13,13 +13,19 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     network of depthwise convolutions about 1.6 times as fast on a CPU. It keeps the unbiased variance in the moving
     average, as PyTorch does. Under a distribution strategy with several replicas the statistics are those of all
     replicas (Keras' own path).
+
+    Args:
+        fixed_statistics: Whether the moving averages stay as they are and serve in training too, while gamma and beta
+            are trained: for batches too small to have statistics. May be set later.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, *, fixed_statistics: bool = False, **kwargs):
         super().__init__(**{**kwargs, "synchronized": True})
+        self.fixed_statistics = fixed_statistics
 
     def call(self, inputs, training=None, mask=None):
         """Normalises `inputs`; see `keras.layers.BatchNormalization`."""
+        training = training and not self.fixed_statistics
         fused = training and self.trainable and self.compute_dtype != "float64" and _on_one_replica()
         if not fused or inputs.shape.rank != 4:
             return super().call(inputs, training=training, mask=mask)
@@ -29,6 +35,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
         return tf.cast(outputs, self.compute_dtype)
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "fixed_statistics": self.fixed_statistics}
 
 
 def _on_one_replica() -> bool:

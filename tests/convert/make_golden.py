@@ -1,4 +1,4 @@
-"""Writes golden.npz, what torchvision's networks answer: `python tests/convert/make_golden.py`.
+"""Writes golden.npz and golden_detector.npz, what torchvision's networks answer: `python tests/convert/make_golden.py`.
 
 Needs torch and torchvision. The weights follow from the tensors' names (tests/torch_tensors.py) and are not stored.
 """
@@ -6,8 +6,11 @@ Needs torch and torchvision. The weights follow from the tensors' names (tests/t
 from pathlib import Path
 
 import numpy as np
+import torchvision_detectors
 from torchvision_nets import answers, build_drawn
 
+# TensorFlow, which these import, comes behind torchvision.
+from detector_answers import shorten  # isort: skip
 from torch_tensors import RESNETS, SHUFFLENETS, SIZES, draw_picture, summarize  # isort: skip
 
 
@@ -20,6 +23,8 @@ def main():
         rows = [[summarize(key, values) for key, values in sorted(outputs.items())] for outputs in found]
         golden[name] = np.array(rows, np.float32)
     np.savez_compressed(Path(__file__).with_name("golden.npz"), **golden)
+    detector = torchvision_detectors.all_answers("small", torchvision_detectors.build_drawn("small"))
+    np.savez_compressed(Path(__file__).with_name("golden_detector.npz"), **shorten(detector))
 
 
 if __name__ == "__main__":

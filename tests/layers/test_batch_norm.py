@@ -53,3 +53,18 @@ def test_layer_is_rebuilt_by_keras():
     assert isinstance(again, FusedBatchNormalization)
     assert again.momentum == 0.8
     assert again.synchronized
+
+
+def test_fixed_statistics_serve_in_training_and_gamma_and_beta_are_trained():
+    x = np.random.default_rng(1).normal(2, 3, (3, 5, 4, 6)).astype("float32")
+    ours, theirs = pair()
+    ours.fixed_statistics = True
+    before = ours.moving_variance.numpy()
+    with tf.GradientTape() as tape:
+        y = ours(x, training=True)
+        loss = tf.reduce_sum(y**3)
+    np.testing.assert_allclose(y, theirs(x, training=False), rtol=1e-5)
+    np.testing.assert_array_equal(ours.moving_variance, before)
+    gradients = tape.gradient(loss, ours.trainable_weights)
+    assert len(gradients) == 2 and all(np.all(np.abs(g) > 0) for g in gradients)
+    assert FusedBatchNormalization.from_config(ours.get_config()).fixed_statistics

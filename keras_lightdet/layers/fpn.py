@@ -1,0 +1,49 @@
+"""Feature pyramid network: coarse maps, which know what is there, enlarged and added to fine ones, which know where."""
+
+from collections.abc import Mapping
+
+import keras
+from keras import layers
+
+from keras_lightdet.layers.crop_like import CropLike
+
+
+def fpn(
+    features: Mapping[str, keras.KerasTensor], width: int = 256, *, extra_level: bool = False, name: str = "fpn"
+) -> dict[str, keras.KerasTensor]:
+    """Adds the top-down path with lateral connections (fig. 3): no batch norm, no activation.
+
+    A map of odd side is half of the finer one rounded up. Doubled and cut at the bottom and the right it takes the
+    pixels that PyTorch's nearest interpolation takes, `floor(i * coarse / fine)`.
+
+    Args:
+        features: Maps `[B, H, W, C]` by level, fine to coarse, each half as large as the one before.
+        width: Channels of every level.
+        extra_level: Whether every second pixel of the coarsest map makes one level more (footnote 2): "P6" after "P5".
+        name: Prefix of the layers' names: `fpn_p2_lateral`, `fpn_p2_out`, ..
+
+    Returns:
+        Maps `[B, H, W, width]` of the same levels and the extra one, fine to coarse.
+
+    Reference:
+        Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017.
+    """
+
+    def conv(x: keras.KerasTensor, kernel_size: int, part: str) -> keras.KerasTensor:
+        spread = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
+        return layers.Conv2D(width, kernel_size, padding="same", kernel_initializer=spread, name=f"{name}_{part}")(x)
+
+    merged, coarser = {}, None
+    for level in reversed(features):
+        part = level.lower()
+        x = conv(features[level], 1, f"{part}_lateral")
+        if coarser is not None:
+            enlarged = layers.UpSampling2D(2, name=f"{name}_{part}_enlarge")(coarser)
+            x = layers.Add(name=f"{name}_{part}_add")([x, CropLike(name=f"{name}_{part}_crop")(enlarged, x)])
+        merged[level] = coarser = x
+    pyramid = {level: conv(merged[level], 3, f"{level.lower()}_out") for level in features}
+    if extra_level:
+        coarsest = list(pyramid)[-1]
+        extra = f"P{int(coarsest.removeprefix('P')) + 1}"
+        pyramid[extra] = layers.MaxPooling2D(1, 2, name=f"{name}_{extra.lower()}_out")(pyramid[coarsest])
+    return pyramid
