@@ -146,7 +146,8 @@ class DetectorRun:
     def warmup_cosine(self, peak: float, final: float) -> keras.optimizers.schedules.LearningRateSchedule:
         """Returns a rate that warms up for an epoch and falls to `final` at the end; the demo has its own peak."""
         peak = DEMO_PEAK if self.args.demo else peak
-        return training.warmup_cosine(peak, self.total_steps, self.steps_per_epoch, final=final)
+        warmup = min(self.steps_per_epoch, self.total_steps // 2)  # a run of one epoch has to fall, too
+        return training.warmup_cosine(peak, self.total_steps, warmup, final=final)
 
     def fit_anchors(self, num_levels: int, per_level: int) -> tuple | None:
         """Returns anchors clustered on the training boxes in pixels of the input; None where weights bring theirs."""
