@@ -11,7 +11,9 @@ from keras_lightdet.errors import DataError, WeightsError
 from keras_lightdet.images import read_image
 from keras_lightdet.weights import read_record
 
-BUILDERS = {"RSANet": keras_lightdet.RSANet, "ThunderNet": keras_lightdet.ThunderNet}
+BUILDERS = {
+    build.__name__: build for build in (keras_lightdet.LightHeadRCNN, keras_lightdet.RSANet, keras_lightdet.ThunderNet)
+}
 
 
 def load_detector(weights: str | Path):

@@ -4,10 +4,12 @@ from keras_lightdet.layers.batch_norm import FusedBatchNormalization
 from keras_lightdet.layers.conv import NORM, TORCH_NORM, NormSpec, activate, batch_norm, conv_bn_act, depthwise_bn_act
 from keras_lightdet.layers.crop_like import CropLike
 from keras_lightdet.layers.large_separable_conv import large_separable_conv
+from keras_lightdet.layers.light_head import BINS, light_head, predict_anchors
 from keras_lightdet.layers.ps_roi_align import PSRoIAlign, ps_roi_align
 from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
 
 __all__ = [
+    "BINS",
     "NORM",
     "TORCH_NORM",
     "CropLike",
@@ -21,7 +23,9 @@ __all__ = [
     "conv_bn_act",
     "depthwise_bn_act",
     "large_separable_conv",
+    "light_head",
     "multilevel_roi_align",
+    "predict_anchors",
     "ps_roi_align",
     "roi_align",
 ]
