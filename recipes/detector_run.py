@@ -56,6 +56,7 @@ def parse_args(
     batch_size: int | None = None,
     variants: Sequence[str] = (),
     backbone: str | None = None,
+    demo_epochs: int = DEMO["epochs"],
     argv: Sequence[str] | None = None,
 ):
     """Reads the flags that all detector recipes have.
@@ -66,6 +67,7 @@ def parse_args(
         epochs, input_size, batch_size: Defaults; `None` is RSANet's batch size.
         variants: The paper's sizes, the default first; adds `--variant`.
         backbone: What the detector is built on, for people; adds `--weights-backbone`.
+        demo_epochs: Default under `--demo`.
         argv: In place of the command line.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,7 +105,7 @@ def parse_args(
         parser.error("--demo draws its own data: leave out --data-dir.")
     if backbone and args.weights and args.weights_backbone:
         parser.error("--weights has a backbone: leave out --weights-backbone.")
-    defaults = DEMO if args.demo else {"epochs": epochs, "input_size": input_size}
+    defaults = {**DEMO, "epochs": demo_epochs} if args.demo else {"epochs": epochs, "input_size": input_size}
     args.epochs = args.epochs or defaults["epochs"]
     args.input_size = args.input_size or defaults["input_size"]
     batch_size = defaults.get("batch_size") or batch_size or (24 if args.input_size <= 320 else 12)

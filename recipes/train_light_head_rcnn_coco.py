@@ -20,6 +20,7 @@ from two_stage_run import two_stage_optimizer
 from keras_lightdet import LightHeadRCNN
 
 EPOCHS = 30
+DEMO_EPOCHS = 20  # all 2000 proposals of each picture are trained on: an epoch takes several times that of ThunderNet
 SCHEDULE = {"rate": 0.01, "batch_size": 16, "drops": (19 / EPOCHS, 25 / EPOCHS)}
 FIXED = {"s": ("stem",), "l": ("stem", "stage2")}  # parts of the backbone, by variant
 
@@ -58,5 +59,6 @@ if __name__ == "__main__":
             batch_size=16,
             variants=("s", "l"),
             backbone="XceptionLight or ResNet(depth=101)",
+            demo_epochs=DEMO_EPOCHS,
         )
     )
