@@ -12,9 +12,13 @@ from keras_lightdet.images import read_image
 from keras_lightdet.weights import read_record
 
 BUILDERS = {
-    "FasterRCNN": keras_lightdet.FasterRCNN,
-    "RSANet": keras_lightdet.RSANet,
-    "ThunderNet": keras_lightdet.ThunderNet,
+    build.__name__: build
+    for build in (
+        keras_lightdet.FasterRCNN,
+        keras_lightdet.LightHeadRCNN,
+        keras_lightdet.RSANet,
+        keras_lightdet.ThunderNet,
+    )
 }
 
 

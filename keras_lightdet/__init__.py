@@ -4,7 +4,7 @@ from keras_lightdet import backbones
 from keras_lightdet.boxes import Detections
 from keras_lightdet.detection import DetectorModel, OneStageDetector, TwoStageDetector
 from keras_lightdet.drawing import draw
-from keras_lightdet.models import FasterRCNN, RSANet, ThunderNet
+from keras_lightdet.models import FasterRCNN, LightHeadRCNN, RSANet, ThunderNet
 
 __version__ = "0.1.0"
 
@@ -12,6 +12,7 @@ __all__ = [
     "DetectorModel",
     "Detections",
     "FasterRCNN",
+    "LightHeadRCNN",
     "OneStageDetector",
     "RSANet",
     "ThunderNet",

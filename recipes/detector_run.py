@@ -55,6 +55,8 @@ def parse_args(
     input_size: int,
     batch_size: int | None = None,
     variants: Sequence[str] = (),
+    backbone: str | None = None,
+    demo_epochs: int = DEMO["epochs"],
     argv: Sequence[str] | None = None,
 ):
     """Reads the flags that all detector recipes have.
@@ -64,6 +66,8 @@ def parse_args(
         name: Of the output folder.
         epochs, input_size, batch_size: Defaults; `None` is RSANet's batch size.
         variants: The paper's sizes, the default first; adds `--variant`.
+        backbone: What the detector is built on, for people; adds `--weights-backbone`.
+        demo_epochs: Default under `--demo`.
         argv: In place of the command line.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,6 +83,10 @@ def parse_args(
     parser.add_argument(
         "--weights", help="a .weights.h5 to start from; other classes keep all but the class predictions"
     )
+    if backbone:
+        parser.add_argument(
+            "--weights-backbone", help=f"a .weights.h5 of a classifier {backbone} to start from, as the paper does"
+        )
     if variants:
         parser.add_argument("--variant", choices=variants, default=variants[0], help="default: %(default)s")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir")
@@ -95,7 +103,9 @@ def parse_args(
     args = parser.parse_args(argv)
     if args.demo and args.data_dir:
         parser.error("--demo draws its own data: leave out --data-dir.")
-    defaults = DEMO if args.demo else {"epochs": epochs, "input_size": input_size}
+    if backbone and args.weights and args.weights_backbone:
+        parser.error("--weights has a backbone: leave out --weights-backbone.")
+    defaults = {**DEMO, "epochs": demo_epochs} if args.demo else {"epochs": epochs, "input_size": input_size}
     args.epochs = args.epochs or defaults["epochs"]
     args.input_size = args.input_size or defaults["input_size"]
     batch_size = defaults.get("batch_size") or batch_size or (24 if args.input_size <= 320 else 12)
@@ -146,7 +156,8 @@ class DetectorRun:
     def warmup_cosine(self, peak: float, final: float) -> keras.optimizers.schedules.LearningRateSchedule:
         """Returns a rate that warms up for an epoch and falls to `final` at the end; the demo has its own peak."""
         peak = DEMO_PEAK if self.args.demo else peak
-        return training.warmup_cosine(peak, self.total_steps, self.steps_per_epoch, final=final)
+        warmup = min(self.steps_per_epoch, self.total_steps // 2)  # a run of one epoch has to fall, too
+        return training.warmup_cosine(peak, self.total_steps, warmup, final=final)
 
     def fit_anchors(self, num_levels: int, per_level: int) -> tuple | None:
         """Returns anchors clustered on the training boxes in pixels of the input; None where weights bring theirs."""
@@ -268,6 +279,7 @@ class DetectorRun:
             "input_size": args.input_size,
             "seed": args.seed,
             "weights": args.weights,
+            "weights_backbone": getattr(args, "weights_backbone", None),
             "augment": dataclasses.asdict(self.augment),
             "scales": list(self.scales),
             "variant": getattr(args, "variant", None),

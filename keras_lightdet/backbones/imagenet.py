@@ -1,6 +1,6 @@
 """What the ImageNet backbones share: the pictures' normalisation, a stem, and the head that makes them classifiers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import keras
@@ -51,8 +51,18 @@ def torch_stem(x: keras.KerasTensor, width: int, kernel_size: int) -> keras.Kera
     return layers.MaxPooling2D(3, 2, name="stem_pool")(x)
 
 
-def classify(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
-    """Global average and a dense layer: `[B, H, W, C]` -> float32 logits `[B, num_classes]`."""
+def classifier(
+    images: keras.KerasTensor, x: keras.KerasTensor, num_classes: int, architecture: Mapping, *, name: str
+) -> keras.Model:
+    """Adds a global average and a dense layer: `x` `[B, H, W, C]` -> float32 logits `[B, num_classes]`.
+
+    The model carries what `weights.save_weights` keeps beside its weights: its `architecture`, and `class_names` for
+    whoever trains it to set.
+    """
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     small = keras.initializers.RandomNormal(stddev=0.01)
-    return layers.Dense(num_classes, kernel_initializer=small, dtype="float32", name="classifier")(x)
+    x = layers.Dense(num_classes, kernel_initializer=small, dtype="float32", name="classifier")(x)
+    model = keras.Model(images, x, name=name)
+    model.architecture = dict(architecture)
+    model.class_names = tuple(f"class {index}" for index in range(num_classes))
+    return model

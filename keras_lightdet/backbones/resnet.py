@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from keras_lightdet.backbones.imagenet import classify, normalized_images, torch_conv, torch_stem
+from keras_lightdet.backbones.imagenet import classifier, normalized_images, torch_conv, torch_stem
 
 STEM_WIDTH = 64
 WIDTHS = (64, 128, 256, 512)  # of the 3x3 convolutions in stages 2 to 5
@@ -63,7 +63,8 @@ def ResNet(  # noqa: N802 - builders are CapWords
         features[f"P{stage}"] = x
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    return keras.Model(images, classify(features["P5"], num_classes), name=name)
+    architecture = {"builder": "ResNet", "depth": depth, "dilate_last": dilate_last}
+    return classifier(images, features["P5"], num_classes, architecture, name=name)
 
 
 def _basic_block(x: keras.KerasTensor, width: int, strides: int, dilation: int, *, name: str) -> keras.KerasTensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
-from keras_lightdet.backbones.imagenet import classify, normalized_images, torch_conv, torch_depthwise, torch_stem
+from keras_lightdet.backbones.imagenet import classifier, normalized_images, torch_conv, torch_depthwise, torch_stem
 
 STEM_WIDTH = 24
 # Channels of stages 2 to 4, and of the convolution before the classifier, for each width (table 5).
@@ -61,7 +61,8 @@ def ShuffleNetV2(  # noqa: N802 - builders are CapWords
     if num_classes is None:
         return keras.Model(images, features, name=name)
     x = torch_conv(features["P5"], last_width, activation="relu", name="conv5")
-    return keras.Model(images, classify(x, num_classes), name=name)
+    options = {"width": width, "unit": unit, "extra_depthwise": extra_depthwise}
+    return classifier(images, x, num_classes, {"builder": "ShuffleNetV2", **options}, name=name)
 
 
 def shuffle_stages(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_lightdet.backbones.imagenet import classify, normalized_images, torch_conv, torch_stem
+from keras_lightdet.backbones.imagenet import classifier, normalized_images, torch_conv, torch_stem
 from keras_lightdet.backbones.shufflenet_v2 import shuffle_stages
 
 # Channels of the stem, of stages 2 to 4, and of the last 1x1 convolution where there is one (table 1).
@@ -54,9 +54,11 @@ def SNet(  # noqa: N802 - builders are CapWords
     sizes = VARIANTS[variant]
     images, x = normalized_images(input_shape, num_classes)
     x = torch_stem(x, sizes["stem"], 3)
-    features = shuffle_stages(x, widths or sizes["widths"], unit=unit, kernel_size=kernel_size)
+    widths = tuple(widths or sizes["widths"])
+    features = shuffle_stages(x, widths, unit=unit, kernel_size=kernel_size)
     if sizes["last"]:
         features["P5"] = torch_conv(features["P5"], sizes["last"], activation="relu", name="conv5")
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    return keras.Model(images, classify(features["P5"], num_classes), name=name)
+    options = {"variant": variant, "widths": widths, "unit": unit, "kernel_size": kernel_size}
+    return classifier(images, features["P5"], num_classes, {"builder": "SNet", **options}, name=name)

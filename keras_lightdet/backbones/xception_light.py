@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from keras_lightdet.backbones.imagenet import classify, normalized_images
+from keras_lightdet.backbones.imagenet import classifier, normalized_images
 from keras_lightdet.layers import conv_bn_act, depthwise_bn_act
 
 STEM_WIDTH = 24
@@ -51,7 +51,7 @@ def XceptionLight(  # noqa: N802 - builders are CapWords
         features[f"P{stage + 1}"] = x
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    return keras.Model(images, classify(features["P5"], num_classes), name=name)
+    return classifier(images, features["P5"], num_classes, {"builder": "XceptionLight"}, name=name)
 
 
 def _unit(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:

@@ -2,6 +2,8 @@
 
 from keras_lightdet.data.anchor_fit import AnchorFit, fit_anchors
 from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data.class_batches import class_test_batches, class_train_batches
+from keras_lightdet.data.class_folders import ClassData, draw_class_folders, extract_imagenet, load_class_folders
 from keras_lightdet.data.coco import load_coco
 from keras_lightdet.data.loading import default_splits, load_data
 from keras_lightdet.data.picture_reader import DecodeFailures
@@ -14,15 +16,21 @@ from keras_lightdet.data.voc import load_voc
 __all__ = [
     "AnchorFit",
     "AugmentSpec",
+    "ClassData",
     "DataIssue",
     "DecodeFailures",
     "DetectionData",
     "ImageRecord",
+    "class_test_batches",
+    "class_train_batches",
     "default_splits",
+    "draw_class_folders",
     "draw_scenes",
     "eval_batches",
+    "extract_imagenet",
     "fit_anchors",
     "join_data",
+    "load_class_folders",
     "load_coco",
     "load_data",
     "load_tfds",

@@ -1,6 +1,7 @@
 """Scores of detectors by the rules of COCO and PASCAL VOC, and what is made of them."""
 
 from keras_lightdet.evaluation.callback import EvaluateDetector
+from keras_lightdet.evaluation.classifier import EvaluateClassifier
 from keras_lightdet.evaluation.coco import evaluate_coco, evaluate_coco_json
 from keras_lightdet.evaluation.coco_result import CocoClass, CocoResult
 from keras_lightdet.evaluation.curves import PrecisionRecall
@@ -12,6 +13,7 @@ from keras_lightdet.evaluation.voc import VocClass, VocResult, evaluate_voc
 __all__ = [
     "CocoClass",
     "CocoResult",
+    "EvaluateClassifier",
     "EvaluateDetector",
     "PrecisionRecall",
     "VocClass",

@@ -5,10 +5,12 @@ from keras_lightdet.layers.conv import NORM, TORCH_NORM, NormSpec, activate, bat
 from keras_lightdet.layers.crop_like import CropLike
 from keras_lightdet.layers.fpn import fpn
 from keras_lightdet.layers.large_separable_conv import large_separable_conv
+from keras_lightdet.layers.light_head import BINS, light_head, predict_anchors
 from keras_lightdet.layers.ps_roi_align import PSRoIAlign, ps_roi_align
 from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
 
 __all__ = [
+    "BINS",
     "NORM",
     "TORCH_NORM",
     "CropLike",
@@ -23,7 +25,9 @@ __all__ = [
     "depthwise_bn_act",
     "fpn",
     "large_separable_conv",
+    "light_head",
     "multilevel_roi_align",
+    "predict_anchors",
     "ps_roi_align",
     "roi_align",
 ]

@@ -1,10 +1,14 @@
 """What the builders of detectors share: arguments from the caller, the weights' record or the paper, in this order."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_lightdet.weights import fill_arguments, read_record, resolve_weights
+import keras
+
+from keras_lightdet.errors import WeightsError
+from keras_lightdet.weights import copy_layers, fill_arguments, load_weights, read_record, resolve_weights
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ def choose_arguments(
     weights: str | Path | None,
     class_names: Sequence[str] | None,
     free: tuple[str, ...] = ("input_shape",),
+    weights_backbone: str | Path | None = None,
 ) -> Choice:
     """Decides a builder's arguments: what is `None` comes from the record of `weights`, else from `defaults`.
 
@@ -40,11 +45,17 @@ def choose_arguments(
         weights: As the builder takes it.
         class_names: Names in label order; "class 0", "class 1", .. where neither this nor `weights` tells.
         free: Arguments that may differ from those of the weights.
+        weights_backbone: As the builder takes it; only checked.
 
     Raises:
-        ValueError: If the names are not as many as the classes.
+        ValueError: If the names are not as many as the classes, or both kinds of weights are given.
         WeightsError: If the weights are damaged or contradict an argument.
     """
+    if weights is not None and weights_backbone is not None:
+        raise ValueError(
+            f"Expected weights or weights_backbone, got {weights!r} and {weights_backbone!r}. Leave the second out: "
+            "the weights of a detector have those of its backbone."
+        )
     path = None if weights is None else resolve_weights(weights)
     record = {"architecture": {}, "class_names": None} if path is None else read_record(path)
     given = dict(given)
@@ -54,6 +65,40 @@ def choose_arguments(
     chosen = {key: defaults.get(key) if value is None else value for key, value in chosen.items()}
     names = _names(class_names or record["class_names"], chosen["num_classes"])
     return Choice(chosen, names, path, record["architecture"])
+
+
+def load_backbone(backbone: keras.Model, build: Callable[..., keras.Model], weights: str | Path) -> None:
+    """Gives a detector's backbone the trunk of a classifier that was trained before it.
+
+    Args:
+        backbone: The features that the detector is built on.
+        build: Builds the classifier of the same layers, given `num_classes`.
+        weights: The classifier's `.weights.h5` with its record, or its address, see `weights.resolve_weights`.
+
+    Raises:
+        WeightsError: If the file or its record is missing or damaged, or is of another network than this backbone.
+    """
+    path = resolve_weights(weights)
+    record = read_record(path)
+    classifier = build(num_classes=max(len(record["class_names"]), 1))
+    needed = json.loads(json.dumps(classifier.architecture))  # tuples are lists in a record
+    found = record["architecture"]
+    differing = [key for key in {**needed, **found} if needed.get(key) != found.get(key)]
+    if needed["builder"] != found.get("builder"):
+        raise WeightsError(
+            f"Expected weights_backbone to be a classifier {needed['builder']}, got {path} of {found.get('builder')}. "
+            f"Give the weights of keras_lightdet.backbones.{needed['builder']}(num_classes=..), written by "
+            "keras_lightdet.weights.save_weights; those of a detector go to weights=."
+        )
+    if differing:
+        wanted, got = ({key: options.get(key) for key in differing} for options in (needed, found))
+        raise WeightsError(
+            f"Expected weights_backbone to be a {needed['builder']} with {wanted}, got {path} with {got}. Build the "
+            "detector with the options of the weights, or give weights with those of the detector."
+        )
+    classifier.class_names = tuple(record["class_names"])
+    load_weights(classifier, path)
+    copy_layers(classifier, backbone)
 
 
 def check_variant(variant: str, variants: Sequence[str]) -> None:

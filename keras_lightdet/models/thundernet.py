@@ -1,6 +1,7 @@
 """ThunderNet: SNet, context enhancement, spatial attention and a light second stage (Qin et al. 2019)."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -10,12 +11,21 @@ from keras_lightdet.backbones import SNet
 from keras_lightdet.backbones.snet import VARIANTS
 from keras_lightdet.boxes import HardSpec, ProposalSpec, PyramidAnchors, SampleSpec, SelectSpec
 from keras_lightdet.detection import ProposalHead, RegionHead, TwoStageDetector
-from keras_lightdet.layers import CropLike, PSRoIAlign, activate, batch_norm, conv_bn_act, depthwise_bn_act
-from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments
+from keras_lightdet.layers import (
+    BINS,
+    CropLike,
+    activate,
+    batch_norm,
+    conv_bn_act,
+    depthwise_bn_act,
+    light_head,
+    predict_anchors,
+)
+from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.weights import load_weights
 
 STRIDE = 16  # of the one map that proposals and regions are read from
-BINS, CHANNELS_PER_BIN = 7, 5  # alpha * p * p = 245 channels (section 3.2)
+CHANNELS_PER_BIN = 5  # alpha * p * p = 245 channels (section 3.2)
 ANCHORS = PyramidAnchors(
     strides=(STRIDE,), sizes=((32, 64, 128, 256, 512),), aspect_ratios=(1 / 2, 3 / 4, 1.0, 4 / 3, 2.0)
 )
@@ -39,6 +49,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
     *,
     variant: str | None = None,
     weights: str | Path | None = None,
+    weights_backbone: str | Path | None = None,
     class_names: Sequence[str] | None = None,
     context: bool | None = None,
     attention: bool | None = None,
@@ -61,6 +72,8 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
         variant: "snet49", "snet146" or "snet535"; "snet146".
         weights: A `.weights.h5` of ours with its record, or its `https` address with `#sha256=`; `None` starts from
             noise.
+        weights_backbone: A `.weights.h5` of a classifier `SNet` of the same options with its record: the start of the
+            paper's own training.
         class_names: Names in label order; "class 0", "class 1", .. where neither this nor `weights` tells.
         context: Whether the context enhancement module joins C4, C5 and the global average; else C4 alone is reduced
             (the paper's ablation).
@@ -81,7 +94,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
 
     Raises:
         ValueError: If an argument is out of its range.
-        WeightsError: If the weights are damaged or contradict an argument.
+        WeightsError: If the weights are damaged, contradict an argument, or are of another backbone.
 
     Reference:
         Qin et al., "ThunderNet: Towards Real-Time Generic Object Detection on Mobile Devices", ICCV 2019.
@@ -98,7 +111,13 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
         "kernel_size": kernel_size,
         "unit": unit,
     }
-    choice = choose_arguments(given, {"variant": "snet146", **DEFAULTS}, weights=weights, class_names=class_names)
+    choice = choose_arguments(
+        given,
+        {"variant": "snet146", **DEFAULTS},
+        weights=weights,
+        class_names=class_names,
+        weights_backbone=weights_backbone,
+    )
     chosen = choice.arguments
     check_variant(chosen["variant"], VARIANTS)
     check_input_shape(chosen["input_shape"])
@@ -106,7 +125,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
         raise ValueError(f"Expected rpn to be one of {sorted(_RPN_TRUNKS)}, got {chosen['rpn']!r}.")
     detector = TwoStageDetector(
         _rpn_network(chosen),
-        _roi_network(chosen["num_classes"], chosen["head_width"]),
+        light_head(chosen["num_classes"], width=chosen["head_width"], channels_per_bin=CHANNELS_PER_BIN, stride=STRIDE),
         ProposalHead(ANCHORS, train=TRAIN_PROPOSALS, test=TEST_PROPOSALS),
         RegionHead(sample=sample or SampleSpec(512, 0.25)),
         class_names=choice.class_names,
@@ -117,13 +136,20 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
     )
     if choice.weights is not None:
         load_weights(detector, choice.weights)
+    if weights_backbone is not None:
+        build = partial(SNet, **_backbone_options(chosen))
+        load_backbone(detector.rpn.get_layer("snet"), build, weights_backbone)
     return detector
+
+
+def _backbone_options(chosen: dict) -> dict:
+    return {key: chosen[key] for key in ("variant", "widths", "kernel_size", "unit")}
 
 
 def _rpn_network(chosen: dict) -> keras.Model:
     """Figure 2's upper half: backbone, context, proposals, attention."""
     images = keras.Input((None, None, 3), name="images")
-    backbone = SNet(**{key: chosen[key] for key in ("variant", "widths", "kernel_size", "unit")}, name="snet")
+    backbone = SNet(**_backbone_options(chosen), name="snet")
     width = CHANNELS_PER_BIN * BINS**2
     if chosen["context"]:
         features = backbone(images)
@@ -132,7 +158,7 @@ def _rpn_network(chosen: dict) -> keras.Model:
         c4 = keras.Model(backbone.input, backbone.output["P4"], name="snet")(images)
         x = layers.Conv2D(width, 1, name="cem_c4")(c4)
     trunk = _RPN_TRUNKS[chosen["rpn"]](x, name="rpn")
-    raw = _predict_anchors(trunk, ANCHORS.per_cell, name="rpn")
+    raw = predict_anchors(trunk, ANCHORS.per_cell, name="rpn")
     if chosen["attention"]:
         x = _sam(x, trunk, name="sam")
     return keras.Model(images, {"features": x, **raw}, name="rpn")
@@ -160,43 +186,8 @@ def _full_trunk(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
 _RPN_TRUNKS = {"light": _light_trunk, "full": _full_trunk}
 
 
-def _predict_anchors(x: keras.KerasTensor, per_cell: int, *, name: str) -> dict:
-    """Predicts two logits and four deltas an anchor; what a softmax makes of two logits, a sigmoid makes of their
-    difference.
-    """
-
-    def predict(depth: int, part: str) -> keras.KerasTensor:
-        small = keras.initializers.RandomNormal(stddev=0.01)  # one for each: an initializer repeats its numbers
-        return layers.Conv2D(depth, 1, kernel_initializer=small, name=f"{name}_{part}")(x)
-
-    logits = layers.Subtract(name=f"{name}_logits")([predict(per_cell, "object"), predict(per_cell, "background")])
-    return {
-        "objectness": layers.Reshape((-1,), dtype="float32", name="objectness")(logits),
-        "rpn_deltas": layers.Reshape((-1, 4), dtype="float32", name="rpn_deltas")(predict(4 * per_cell, "box")),
-    }
-
-
 def _sam(x: keras.KerasTensor, trunk: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     """Spatial attention module (fig. 5, eq. 1): the proposal network's map decides where the features count."""
     weight = layers.Conv2D(x.shape[-1], 1, use_bias=False, name=f"{name}_conv")(trunk)
     weight = activate(batch_norm(weight, name=f"{name}_bn"), "sigmoid", name=f"{name}_sigmoid")
     return layers.Multiply(name=f"{name}_weigh")([x, weight])
-
-
-def _roi_network(num_classes: int, width: int) -> keras.Model:
-    """Figure 2's lower half: 5 x 7 x 7 numbers of each region, one hidden layer, classes, one box for them all."""
-    features = keras.Input((None, None, CHANNELS_PER_BIN * BINS**2), name="features")
-    rois = keras.Input((None, 4), dtype="float32", name="rois")
-    regions = PSRoIAlign(BINS, STRIDE, reduce="max", border="zero", name="warp")(features, rois)
-    outputs = _region_network(num_classes, width)(regions)
-    return keras.Model({"features": features, "rois": rois}, outputs, name="roi_head")
-
-
-def _region_network(num_classes: int, width: int) -> keras.Model:
-    regions = keras.Input((None, BINS, BINS, CHANNELS_PER_BIN), name="regions")
-    normal = keras.initializers.RandomNormal
-    x = layers.Reshape((-1, CHANNELS_PER_BIN * BINS**2), name="flatten")(regions)
-    x = layers.Dense(width, activation="relu", name="hidden")(x)
-    logits = layers.Dense(num_classes + 1, kernel_initializer=normal(stddev=0.01), name="regions_class")(x)
-    deltas = layers.Dense(4, kernel_initializer=normal(stddev=0.001), name="regions_box")(x)
-    return keras.Model(regions, {"class_logits": logits, "box_deltas": deltas}, name="region_network")

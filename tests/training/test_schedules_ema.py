@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lightdet.training.ema import ema_momentum, ema_weights
-from keras_lightdet.training.schedules import warmup_cosine
+from keras_lightdet.training.schedules import WarmupDrops, warmup_cosine
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,39 @@ def test_schedule_without_warm_up_starts_at_the_peak_and_survives_serialisation(
 def test_schedule_refuses_nonsense(arguments):
     with pytest.raises(ValueError, match="Expected 0 <="):
         warmup_cosine(*arguments)
+
+
+# 0.01 over 16 pictures, 500 steps of warm-up from a third, drops at 1900 and 2500.
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (0, 0.01 / 3),
+        (250, 0.01 * 2 / 3),
+        (500, 0.01),
+        (1899, 0.01),
+        (1900, 0.001),
+        (2499, 0.001),
+        (2500, 0.0001),
+        (10**6, 0.0001),
+    ],
+)
+def test_drops_are_tenths_after_a_line(step, rate):
+    assert float(WarmupDrops(0.01, (1900, 2500), 500)(step)) == pytest.approx(rate, rel=1e-5)
+
+
+def test_a_drop_within_the_warm_up_counts_from_its_step_on():
+    """At step 4 of 10: half of (1/2 + 1/2 * 4/10) = 0.35; without warm-up the peak stands at once."""
+    schedule = WarmupDrops(1.0, (4,), 10, factor=0.5, warmup_start=0.5)
+    assert [float(schedule(step)) for step in (0, 3, 4, 10)] == pytest.approx([0.5, 0.65, 0.35, 0.5])
+    assert float(WarmupDrops(0.2, ())(0)) == pytest.approx(0.2)
+
+
+def test_drops_survive_serialisation():
+    schedule = WarmupDrops(0.3, (2, 5), 3, factor=0.2, warmup_start=0.1)
+    copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
+    steps = range(8)
+    assert [float(copy(s)) for s in steps] == [float(schedule(s)) for s in steps]
+    assert float(copy(5)) == pytest.approx(0.3 * 0.2**2)
 
 
 def test_momentum_looks_back_over_a_twentieth_of_the_run():

@@ -1,0 +1,43 @@
+"""How the two-stage recipes train: as their papers do from a trained backbone, as RSANet does from noise."""
+
+from collections.abc import Sequence
+
+import keras
+from detector_run import DetectorRun
+
+from keras_lightdet.training import WarmupDrops, ema_momentum
+
+WARMUP_STEPS = 500
+MOMENTUM, DECAY = 0.9, 1e-4
+CLIP_NORM = 10.0
+SCRATCH_RATE, SCRATCH_FINAL = 1e-3, 1e-6
+
+
+def starts_trained(args) -> bool:
+    """Whether the paper's schedule is in its place: the start is a detector's weights or those of a classifier."""
+    return bool(args.weights or args.weights_backbone)
+
+
+def two_stage_optimizer(
+    run: DetectorRun, *, rate: float, batch_size: int, drops: Sequence[float]
+) -> keras.optimizers.Optimizer:
+    """Returns the paper's SGD for a trained start, Adam for one from noise; both keep an average of the weights.
+
+    Args:
+        run: The run.
+        rate: The paper's, for its `batch_size`; other batches get their share of it.
+        batch_size: The paper's.
+        drops: Shares of the run at which the rate falls to a tenth.
+    """
+    steps = run.total_steps
+    average = {"use_ema": True, "ema_momentum": ema_momentum(steps), "global_clipnorm": CLIP_NORM}
+    if not starts_trained(run.args):
+        return keras.optimizers.Adam(run.warmup_cosine(SCRATCH_RATE, final=SCRATCH_FINAL), **average)
+    schedule = WarmupDrops(
+        rate * run.args.batch_size / batch_size,
+        tuple(round(steps * share) for share in drops),
+        min(WARMUP_STEPS, steps // 10),
+    )
+    # Keras takes the decay off the weights, the papers put it into the gradients, where momentum sums it up.
+    decay = DECAY / (1 - MOMENTUM)
+    return keras.optimizers.SGD(schedule, momentum=MOMENTUM, weight_decay=decay, **average)

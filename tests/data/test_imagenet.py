@@ -1,0 +1,61 @@
+"""ImageNet of TensorFlow Datasets, mocked: folders of classes, written once."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_lightdet.data import extract_imagenet, load_class_folders
+from keras_lightdet.images import read_image
+
+tfds = pytest.importorskip("tensorflow_datasets")
+CLASSES = 1000
+
+
+def jpeg(grey):
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (grey, grey, grey)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def mocked():
+    """Mocks the builder: a picture of each class, darker in the split to train on; gives the splits that were read."""
+    splits = []
+
+    def as_dataset(self, split, decoders=None, **_):
+        assert isinstance(decoders["image"], tfds.decode.SkipDecoding)
+        splits.append(split)
+        names = [f"{split}_{number}.JPEG" for number in range(CLASSES)]
+        image = jpeg(50 if split == "train" else 200)
+        examples = {"file_name": names, "image": [image] * CLASSES, "label": np.arange(CLASSES)[::-1].copy()}
+        return tf.data.Dataset.from_tensor_slices(examples)
+
+    with tfds.testing.mock_data(as_dataset_fn=as_dataset):
+        yield splits
+
+
+def test_pictures_go_to_the_folders_of_their_classes_once(tmp_path, mocked):
+    folder = extract_imagenet(tmp_path / "cache", data_dir=tmp_path / "tfds")
+    train, test = load_class_folders(folder)
+    assert mocked == ["train", "validation"]
+    assert len(train) == len(test) == CLASSES
+    assert train.class_names == test.class_names
+    assert train.class_names[0] == "n01440764"  # the tench, by which ImageNet's classes start
+    assert [Path(record.path).name for record in train.records[:2]] == ["train_999.JPEG", "train_998.JPEG"]
+    for data, grey in ((train, 50), (test, 200)):
+        np.testing.assert_allclose(read_image(data.records[7].path), grey, atol=2)
+    assert extract_imagenet(tmp_path / "cache") == folder
+    assert len(mocked) == 2
+
+
+def test_a_broken_extraction_is_made_again(tmp_path, mocked):
+    folder = extract_imagenet(tmp_path, data_dir=tmp_path / "tfds")
+    (folder / "done.json").unlink()
+    (folder / "train" / "n01440764" / "train_999.JPEG").write_bytes(b"half")
+    extract_imagenet(tmp_path, data_dir=tmp_path / "tfds")
+    assert mocked == ["train", "validation"] * 2
+    assert read_image(folder / "train" / "n01440764" / "train_999.JPEG").shape == (8, 8, 3)

@@ -1,0 +1,65 @@
+"""The best weights of a classifier are kept, and those alone."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_lightdet.evaluation import EvaluateClassifier
+from keras_lightdet.weights import load_weights, read_record
+
+RIGHT, WRONG = np.eye(2, dtype="float32"), np.eye(2, dtype="float32")[::-1]
+
+
+@pytest.fixture
+def model():
+    """Two inputs, two logits: with the unit matrix each picture is its own class."""
+    inputs = keras.Input((2,))
+    net = keras.Model(inputs, keras.layers.Dense(2, use_bias=False, name="classifier")(inputs))
+    net.architecture, net.class_names = {"builder": "Two"}, ("first", "second")
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    net.compile("sgd", loss=loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
+    return net
+
+
+@pytest.fixture
+def batches():
+    return tf.data.Dataset.from_tensor_slices((RIGHT, RIGHT)).batch(2)
+
+
+def evaluate(scores, model, kernel, epoch):
+    scores.set_model(model)
+    model.get_layer("classifier").set_weights([kernel])
+    logs = {}
+    scores.on_epoch_end(epoch, logs)
+    return logs
+
+
+def test_worse_weights_do_not_replace_better_ones(model, batches, tmp_path):
+    path = tmp_path / "best.weights.h5"
+    scores = EvaluateClassifier(batches, best_path=path)
+    half = np.float32([[1, 0], [1, 0]])  # says "first" of both
+    assert evaluate(scores, model, half, 0)["val_accuracy"] == 0.5
+    logs = evaluate(scores, model, RIGHT, 1)
+    assert logs["val_accuracy"] == 1.0
+    assert logs["val_loss"] == pytest.approx(np.log(1 + np.exp(-1)), rel=1e-5)
+    assert evaluate(scores, model, WRONG, 2)["val_accuracy"] == 0.0
+    load_weights(model, path)
+    np.testing.assert_array_equal(model.get_layer("classifier").get_weights()[0], RIGHT)
+    assert read_record(path)["architecture"] == {"builder": "Two"}
+    assert scores.get_state() == {"best_score": 1.0}
+
+
+def test_a_resumed_run_knows_the_best_score_unless_the_file_is_gone(model, batches, tmp_path):
+    path = tmp_path / "best.weights.h5"
+    first = EvaluateClassifier(batches, best_path=path)
+    evaluate(first, model, RIGHT, 0)
+    resumed = EvaluateClassifier(batches, best_path=path)
+    resumed.set_state(first.get_state())
+    evaluate(resumed, model, WRONG, 1)
+    load_weights(model, path)
+    np.testing.assert_array_equal(model.get_layer("classifier").get_weights()[0], RIGHT)
+    path.unlink()
+    resumed.set_state(first.get_state())
+    evaluate(resumed, model, WRONG, 1)
+    assert path.exists()

@@ -1,0 +1,163 @@
+"""Light-Head R-CNN: its cost, its strides, its training, its file."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from noise_pictures import draw_picture
+from small_detector import NAMES, SIDE, random_batch
+
+import keras_lightdet
+from keras_lightdet.analysis import cost
+from keras_lightdet.boxes import HardSpec, ProposalSpec, SampleSpec, SelectSpec
+from keras_lightdet.deploy import TFLiteDetector, export_tflite
+from keras_lightdet.errors import WeightsError
+from keras_lightdet.weights import load_trunk, save_weights
+
+
+def small_light_head(**options):
+    """Setting S with a narrow second stage and few proposals."""
+    size = {"head_width": 16, "input_shape": (SIDE, SIDE, 3), "class_names": NAMES}
+    model = keras_lightdet.LightHeadRCNN(**{**size, **options})
+    few = {"train": ProposalSpec(100, 40), "test": ProposalSpec(100, 30)}
+    model.proposals = dataclasses.replace(model.proposals, **few)
+    return model
+
+
+# M parameters and G multiply-adds, counted by hand from the layer tables; the paper publishes neither.
+@pytest.mark.parametrize(
+    ("options", "size", "parameters", "macs"),
+    [
+        ({"variant": "l"}, (800, 1200), 67.94, 281.9),
+        pytest.param({"variant": "l", "per_class_boxes": True}, (800, 1200), 68.59, 282.6, marks=pytest.mark.slow),
+        ({}, (800, 1200), 4.87, 8.43),
+        ({}, (700, 1100), 4.87, 7.05),
+        ({}, (320, 320), 4.87, 1.95),
+        ({"num_classes": 20}, (800, 1200), 4.75, 8.31),
+    ],
+)
+def test_cost_is_that_of_the_layer_tables(options, size, parameters, macs):
+    found = cost(keras_lightdet.LightHeadRCNN(**options), (*size, 3))
+    assert found.uncounted == ()
+    assert round(found.trainable_parameters / 1e6, 2) == parameters
+    assert round(found.macs / 1e9, 1 if macs > 100 else 2) == macs
+
+
+@pytest.mark.parametrize("variant", ["s", pytest.param("l", marks=pytest.mark.slow)])
+def test_regions_read_the_thin_map_at_its_own_stride(variant):
+    """Setting S has proposals from stride 16 and regions from stride 32, setting L both from stride 16."""
+    model = keras_lightdet.LightHeadRCNN(3, (128, 192, 3), variant=variant)
+    raw = model.rpn(np.zeros((1, 128, 192, 3)))
+    stride = model.roi_head.get_layer("warp").stride
+    assert raw["features"].shape[1:3] == (128 // stride, 192 // stride)
+    assert stride == {"s": 32, "l": 16}[variant]
+    assert raw["objectness"].shape[1] == len(model.proposals.anchors.place((128, 192))) == 8 * 12 * 15
+
+
+def test_a_region_reads_where_it_lies():
+    """A map that tells its own place: the warp answers with the place of the region, in pixels of the input."""
+    model = small_light_head()
+    warp = model.roi_head.get_layer("warp")
+    rows = np.broadcast_to(32.0 * np.arange(8)[None, :, None, None], (1, 8, 8, 490)).astype("float32")
+    roi = np.float32([[[20, 64, 90, 134]]])
+    found = np.array(warp(rows, roi))[0, 0, :, 0, 0]
+    expected = 64 + 70 / 7 * (np.arange(7) + 0.75)  # the maximum of the samples at 1/4 and 3/4 of a bin
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_numbers_of_training_are_those_of_the_authors():
+    model = keras_lightdet.LightHeadRCNN(3)
+    assert (model.proposals.train.pre_nms_top_k, model.proposals.train.post_nms_top_k) == (12000, 2000)
+    assert (model.proposals.test.pre_nms_top_k, model.proposals.test.post_nms_top_k) == (6000, 1000)
+    assert model.regions.sample == HardSpec(256, joint=True)
+    assert (model.proposals.beta, model.regions.beta, model.regions.box_weight) == (1 / 9, 1.0, 2.0)
+    np.testing.assert_allclose(1 / np.array(model.regions.coding.weights), [0.1, 0.1, 0.2, 0.2])
+    sides = model.proposals.anchors.place((16, 16))
+    areas = np.sqrt((sides[:, 2] - sides[:, 0]) * (sides[:, 3] - sides[:, 1]))
+    np.testing.assert_allclose(np.unique(areas.round(3)), [32, 64, 128, 256, 512])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"per_class_boxes": True}, pytest.param({"variant": "l"}, marks=pytest.mark.slow)]
+)
+def test_every_weight_is_trained(options):
+    keras.utils.set_random_seed(1)
+    model = small_light_head(**options)
+    everything = SampleSpec(4000, 1.0)  # no weight waits for a lucky sample
+    model.proposals = dataclasses.replace(model.proposals, sample=everything)
+    model.regions = dataclasses.replace(model.regions, sample=everything)
+    images, targets = random_batch(batch=2, boxes=8)
+    with tf.GradientTape() as tape:
+        loss = sum(model.compute_losses(images, targets, training=True).values())
+    found = zip(model.trainable_weights, tape.gradient(loss, model.trainable_weights), strict=True)
+    dead = [w.path for w, g in found if g is None or not np.all(np.isfinite(g)) or not np.any(g)]
+    assert not dead
+
+
+@pytest.mark.slow
+def test_some_steps_lower_the_loss():
+    keras.utils.set_random_seed(0)
+    model = small_light_head()
+    model.compile(keras.optimizers.Adam(1e-3))
+    images, targets = random_batch(batch=2, boxes=4)
+    losses = model.fit(images, targets, batch_size=2, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_box_for_each_class_is_the_box_of_its_label():
+    """A bias of one class's deltas moves its box alone: a tenth of the region's sides, and exp(0.2) times as large."""
+    keras.utils.set_random_seed(0)
+    model = small_light_head(per_class_boxes=True)
+    layer = model.roi_head.get_layer("region_network").get_layer("regions_box_class")
+    layer.set_weights([np.zeros(layer.kernel.shape), np.float32([0] * 8 + [1] * 4)])
+    rois = np.float32([[[10, 20, 30, 60]]])
+    raw = model.roi_head({"features": np.ones((1, 2, 2, 490), "float32"), "rois": rois})
+    boxes, _ = model.regions.decode({**raw, "rois": rois, "valid": np.ones((1, 1), "float32")})
+    width, height = 20 * np.exp(0.2), 40 * np.exp(0.2)
+    expected = [22 - width / 2, 44 - height / 2, 22 + width / 2, 44 + height / 2]
+    np.testing.assert_allclose(boxes[0, 0], [rois[0, 0], rois[0, 0], expected], rtol=1e-5)
+
+
+def test_weights_alone_restore_the_detector_and_serve_other_classes(tmp_path):
+    model = small_light_head(per_class_boxes=True)
+    path = save_weights(model, tmp_path / "best.weights.h5")
+    image = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3))
+    restored = keras_lightdet.LightHeadRCNN(weights=path)
+    restored.proposals = model.proposals
+    np.testing.assert_array_equal(restored(image)["box_deltas"], model(image)["box_deltas"])
+    other = small_light_head(per_class_boxes=True, class_names=("cat", "dog"))
+    load_trunk(other, path)
+    for name in ("rpn_box", "thin_row_column_conv2"):
+        kept, given = (net.rpn.get_layer(name).get_weights()[0] for net in (other, model))
+        np.testing.assert_array_equal(kept, given)
+    with pytest.raises(WeightsError, match="per_class_boxes"):
+        keras_lightdet.LightHeadRCNN(weights=path, per_class_boxes=False)
+
+
+@pytest.mark.parametrize("options", [{"variant": "m"}, {"input_shape": (64, 64)}, {"num_classes": 2}])
+def test_arguments_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match="Expected"):
+        small_light_head(**options)
+
+
+def test_float_file_equals_keras(tmp_path):
+    keras.utils.set_random_seed(3)
+    model = small_light_head(select=SelectSpec(score_threshold=0.05, iou_threshold=0.5, max_detections=20))
+    region_network = model.roi_head.get_layer("region_network")
+    for seed, name in enumerate(("regions_class", "regions_box")):  # so that classes and boxes differ clearly
+        kernel = region_network.get_layer(name).kernel
+        kernel.assign(tf.random.stateless_normal(kernel.shape, [3, seed], stddev=0.3))
+    pictures = [draw_picture(seed) for seed in range(4)]
+    path = tmp_path / "small.tflite"
+    report = export_tflite(model, path, calibration=pictures)
+    assert report.num_detections > 0
+    assert report.keras_agreement == 1.0
+    assert not [op for op in report.ops if op.startswith(("Flex", "CUSTOM"))]
+    found, expected = TFLiteDetector(path), model
+    for picture in pictures:
+        mine, his = found.detect(picture, 0.05), expected.detect(picture, 0.05)
+        np.testing.assert_array_equal(mine.labels, his.labels)
+        np.testing.assert_allclose(mine.boxes, his.boxes, atol=2e-2)
+        np.testing.assert_allclose(mine.scores, his.scores, atol=1e-4)

@@ -1,0 +1,102 @@
+"""A detector starts from a classifier's trunk, weight for weight, and from no other network's."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from small_detector import NAMES, SIDE, small_thundernet
+
+import keras_lightdet
+from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet, XceptionLight
+from keras_lightdet.errors import WeightsError
+from keras_lightdet.models.building import load_backbone
+from keras_lightdet.weights import load_weights, read_record, save_weights
+
+WIDTHS = (28, 32, 36)
+
+
+def save_classifier(folder, build, **options):
+    """A classifier whose every weight, batch norm statistics too, is drawn anew, and its file."""
+    model = build(num_classes=5, **options)
+    random = np.random.default_rng(0)
+    for variable in model.weights:
+        variable.assign(random.uniform(0.1, 1.0, variable.shape))
+    return model, save_weights(model, folder / "classifier.weights.h5")
+
+
+def assert_same_trunk(classifier, backbone):
+    given = {layer.name: layer.get_weights() for layer in classifier.layers}
+    weighted = [layer for layer in backbone.layers if layer.weights]
+    assert len(weighted) > 20
+    for layer in weighted:
+        for found, expected in zip(layer.get_weights(), given[layer.name], strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"context": False}, {"unit": "keep", "kernel_size": 3}])
+def test_thundernet_starts_from_a_classifier(tmp_path, options):
+    form = {key: value for key, value in options.items() if key != "context"}
+    classifier, path = save_classifier(tmp_path, SNet, widths=WIDTHS, **form)
+    model = small_thundernet(weights_backbone=path, **options)
+    assert_same_trunk(classifier, model.rpn.get_layer("snet"))
+    assert model.class_names == NAMES  # and not the classifier's
+
+
+def test_light_head_rcnn_starts_from_a_classifier(tmp_path):
+    classifier, path = save_classifier(tmp_path, XceptionLight)
+    model = keras_lightdet.LightHeadRCNN(3, (SIDE, SIDE, 3), head_width=16, weights_backbone=path)
+    assert_same_trunk(classifier, model.rpn.get_layer("backbone"))
+
+
+def test_a_dilated_backbone_starts_from_a_classifier_without(tmp_path):
+    """Setting L spreads the last stage's taps, which the weights know nothing of."""
+    build = partial(ResNet, depth=18)
+    classifier, path = save_classifier(tmp_path, build)
+    dilated = ResNet(depth=18, dilate_last=True)
+    load_backbone(dilated, build, path)
+    assert_same_trunk(classifier, dilated)
+
+
+def test_a_classifier_is_restored_from_its_record(tmp_path):
+    classifier, path = save_classifier(tmp_path, ShuffleNetV2, width=0.5, unit="keep")
+    record = read_record(path)
+    options = dict(record["architecture"])
+    assert options.pop("builder") == "ShuffleNetV2"
+    again = ShuffleNetV2(num_classes=len(record["class_names"]), **options)
+    load_weights(again, path)
+    image = np.random.default_rng(1).uniform(0, 255, (1, 32, 32, 3))
+    np.testing.assert_array_equal(again(image), classifier(image))
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "message"),
+    [
+        (SNet, {"variant": "snet49"}, r"SNet with .*'variant': 'snet146'.* got .*'variant': 'snet49'.*Build the"),
+        (SNet, {"widths": (28, 32, 40)}, r"'widths': \[28, 32, 36\].* got .*\[28, 32, 40\]"),
+        (SNet, {"widths": WIDTHS, "kernel_size": 3}, "'kernel_size': 5.* got .*'kernel_size': 3"),
+        (ShuffleNetV2, {"width": 0.5}, r"a classifier SNet, got .* of ShuffleNetV2\. Give .*backbones\.SNet"),
+    ],
+)
+def test_another_backbone_is_refused_by_name_with_the_cure(tmp_path, build, options, message):
+    path = save_weights(build(num_classes=2, **options), tmp_path / "classifier.weights.h5")
+    with pytest.raises(WeightsError, match=message):
+        small_thundernet(weights_backbone=path)
+
+
+def test_a_detectors_weights_are_no_backbone(tmp_path):
+    path = save_weights(small_thundernet(), tmp_path / "detector.weights.h5")
+    with pytest.raises(WeightsError, match="got .* of ThunderNet.*those of a detector go to weights="):
+        small_thundernet(weights_backbone=path)
+
+
+def test_both_kinds_of_weights_are_refused(tmp_path):
+    path = save_weights(small_thundernet(), tmp_path / "detector.weights.h5")
+    with pytest.raises(ValueError, match="Expected weights or weights_backbone"):
+        keras_lightdet.ThunderNet(weights=path, weights_backbone=path)
+
+
+def test_a_damaged_classifier_is_named(tmp_path):
+    _, path = save_classifier(tmp_path, SNet, widths=WIDTHS)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="classifier.weights.h5 to have the sha256"):
+        small_thundernet(weights_backbone=path)

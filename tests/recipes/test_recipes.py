@@ -1,0 +1,121 @@
+"""Each recipe by its own command on a handful of drawn pictures: what it leaves behind, and how it trained."""
+
+import json
+import math
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import keras_lightdet
+from keras_lightdet.data import draw_class_folders, draw_scenes
+from keras_lightdet.errors import WeightsError
+from keras_lightdet.weights import read_record
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+FILES = {"best.weights.h5", "best.weights.json", "labels.txt", "metrics.json", "last", "logs"}
+DETECTOR_FILES = FILES | {"scores.json", "predictions.png", "precision_recall.png"}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return draw_scenes(tmp_path_factory.mktemp("scenes"), {"trainval": 6, "test": 2}, seed=1)
+
+
+@pytest.fixture
+def run_recipe(monkeypatch, tmp_path):
+    """Runs a recipe as its command does, and returns its output folder."""
+
+    def run(name, *flags, folder="run"):
+        monkeypatch.syspath_prepend(str(RECIPES))
+        path = RECIPES / f"{name}.py"
+        monkeypatch.setattr(sys, "argv", [str(path), "--output-dir", str(tmp_path / folder), *map(str, flags)])
+        runpy.run_path(str(path), run_name="__main__")
+        return tmp_path / folder
+
+    return run
+
+
+@pytest.fixture
+def classifier(run_recipe, tmp_path):
+    """A small backbone's weights, pre-trained by the recipe."""
+    objects = draw_class_folders(tmp_path / "objects", {"train": 2, "val": 1})
+    size = ("--image-size", 32, "--batch-size", 4, "--epochs", 2, "--variant", "snet49")
+    return run_recipe("train_snet_imagenet", "--data-dir", objects, *size, folder="classifier")
+
+
+def read_epochs(folder):
+    return json.loads((folder / "metrics.json").read_text())["epochs"]
+
+
+def test_snet_is_pretrained_and_goes_on_where_it_was(classifier, run_recipe, capsys):
+    assert set(FILES) <= {path.name for path in classifier.iterdir()}
+    record = read_record(classifier / "best.weights.h5")
+    assert record["architecture"]["variant"] == "snet49"
+    assert record["class_names"] == (classifier / "labels.txt").read_text().split()
+    epochs = read_epochs(classifier)
+    # 3 steps an epoch; the rate falls from 0.5 * 4 / 512 to 0 in a line.
+    assert [epoch["learning_rate"] for epoch in epochs] == pytest.approx([0.5 * 4 / 512 / 2, 0], abs=1e-9)
+    assert all(math.isfinite(epoch["loss"]) and 0 <= epoch["val_accuracy"] <= 1 for epoch in epochs)
+    capsys.readouterr()
+    flags = ("--image-size", 32, "--batch-size", 4, "--epochs", 2, "--variant", "snet49", "--resume")
+    again = run_recipe("train_snet_imagenet", "--data-dir", classifier.parent / "objects", *flags, folder="classifier")
+    assert read_epochs(again) == epochs
+    best = max(epoch["val_accuracy"] for epoch in epochs)
+    assert f"top-1 error {100 * (1 - best):.1f} %" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train_thundernet_voc", "train_thundernet_coco"])
+def test_thundernet_starts_from_the_pretrained_backbone(name, classifier, run_recipe, scenes):
+    flags = ("--data-dir", scenes, "--epochs", 2, "--batch-size", 2, "--input-size", 64, "--variant", "snet49")
+    backbone = classifier / "best.weights.h5"
+    folder = run_recipe(name, *flags, "--weights-backbone", backbone)
+    assert set(DETECTOR_FILES) <= {path.name for path in folder.iterdir()}
+    rates = [epoch["learning_rate"] for epoch in read_epochs(folder)]
+    # 6 steps, drops at 3 and 4.5: steps 3 and 6 have a tenth and a hundredth of 0.01 * 2 / 64.
+    assert rates == pytest.approx([0.01 * 2 / 64 / 10, 0.01 * 2 / 64 / 100])
+    model = keras_lightdet.ThunderNet(weights=folder / "best.weights.h5")
+    assert model.class_names == tuple((folder / "labels.txt").read_text().split())
+    with pytest.raises(WeightsError, match="'variant': 'snet146'"):
+        run_recipe(name, *flags[:-1], "snet146", "--weights-backbone", backbone, folder="other")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "builder"),
+    [
+        ("train_thundernet_voc", keras_lightdet.ThunderNet),
+        ("train_light_head_rcnn_coco", keras_lightdet.LightHeadRCNN),
+        ("train_rsanet_voc", keras_lightdet.RSANet),
+    ],
+)
+def test_a_detector_trains_from_noise(name, builder, run_recipe, scenes):
+    flags = ("--data-dir", scenes, "--epochs", 1, "--batch-size", 2, "--input-size", 64)
+    folder = run_recipe(name, *flags)
+    assert set(DETECTOR_FILES) <= {path.name for path in folder.iterdir()}
+    (epoch,) = read_epochs(folder)
+    assert math.isfinite(epoch["loss"])
+    assert epoch["learning_rate"] == pytest.approx(1e-6, rel=1e-3)  # the end of the cosine
+    model = builder(weights=folder / "best.weights.h5")
+    assert model.input_size == (64, 64)
+    assert all(np.all(np.isfinite(weight)) for weight in model.get_weights())
+
+
+def test_a_fixed_backbone_keeps_its_norms_and_first_layers(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    recipe = runpy.run_path(str(RECIPES / "train_light_head_rcnn_coco.py"))
+    backbone = keras_lightdet.backbones.ResNet(depth=18)
+    recipe["fix"](backbone, recipe["FIXED"]["l"])
+    trained = {weight.path.split("/")[0] for weight in backbone.trainable_weights}
+    assert trained
+    assert not [name for name in trained if name.startswith(("stem", "stage2")) or name.endswith("_bn")]
+    assert {name.split("_")[0] for name in trained} == {"stage3", "stage4", "stage5"}
+
+
+def test_two_starts_at_once_are_refused(run_recipe, capsys):
+    with pytest.raises(SystemExit):
+        run_recipe("train_thundernet_voc", "--weights", "a.weights.h5", "--weights-backbone", "b.weights.h5")
+    assert "--weights has a backbone" in capsys.readouterr().err
