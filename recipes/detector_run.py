@@ -153,9 +153,11 @@ class DetectorRun:
         until = int(MOSAIC_SHARE * self.total_steps)
         return DEMO_AUGMENT if self.args.demo else AugmentSpec(mosaic_until_step=until)
 
-    def warmup_cosine(self, peak: float, final: float) -> keras.optimizers.schedules.LearningRateSchedule:
+    def warmup_cosine(
+        self, peak: float, final: float, *, demo_peak: float = DEMO_PEAK
+    ) -> keras.optimizers.schedules.LearningRateSchedule:
         """Returns a rate that warms up for an epoch and falls to `final` at the end; the demo has its own peak."""
-        peak = DEMO_PEAK if self.args.demo else peak
+        peak = demo_peak if self.args.demo else peak
         warmup = min(self.steps_per_epoch, self.total_steps // 2)  # a run of one epoch has to fall, too
         return training.warmup_cosine(peak, self.total_steps, warmup, final=final)
 
