@@ -6,6 +6,7 @@ pictures and its boxes, in NumPy, and `augmentation_pixels` makes the pictures, 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 Window = tuple[float, float, float, float]
-# Pictures of one mosaic, and so of the groups that are read together.
 MOSAIC_PARTS = 4
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 _CROP_TRIALS = 30
@@ -165,8 +165,10 @@ def crop_window(rng: np.random.Generator, boxes: np.ndarray, spec: AugmentSpec) 
     return (*low[found].tolist(), *high[found].tolist()) if good[found] else WHOLE
 
 
-def mosaic_parts(rng: np.random.Generator, first: int, size: tuple[int, int], spec: AugmentSpec) -> list[Part]:
-    """Lays windows of a group's pictures, from the one at place `first` on, around a random meeting point.
+def mosaic_parts(
+    rng: np.random.Generator, sources: Sequence[int], size: tuple[int, int], spec: AugmentSpec
+) -> list[Part]:
+    """Lays windows of `MOSAIC_PARTS` pictures, at the places `sources` of a group, around a random meeting point.
 
     Each window is drawn between the quadrant at the scale of the plain stretch and as much of the picture as the
     quadrant's shape allows.
@@ -176,13 +178,13 @@ def mosaic_parts(rng: np.random.Generator, first: int, size: tuple[int, int], sp
     """
     y, x = (round(rng.uniform(*spec.mosaic_centre) * side) for side in size)
     parts = []
-    for quadrant in range(MOSAIC_PARTS):
+    for quadrant, source in enumerate(sources):
         low, right = divmod(quadrant, 2)
         part = (size[0] - y if low else y, size[1] - x if right else x)
         width, height = part[1] / size[1], part[0] / size[0]
         zoom = rng.uniform(1.0, 1.0 / max(width, height))
         window = _slide(rng, width * zoom, height * zoom)
-        parts.append(Part((first + quadrant) % MOSAIC_PARTS, window, (y if low else 0, x if right else 0), part))
+        parts.append(Part(source, window, (y if low else 0, x if right else 0), part))
     return parts
 
 

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_lightdet.data.augmentation import Colours
+from keras_lightdet.data.augmentation import MOSAIC_PARTS, Colours
 from keras_lightdet.data.augmentation_plan import Plan, Slice
 from keras_lightdet.data.picture_reader import FILL
 from keras_lightdet.images import resample, to_uint8
+
+_PIXELS_PER_ROW = 4  # of the matrix that holds a picture's pixels while their colours change
 
 
 def make_pictures(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]) -> tf.Tensor:
@@ -21,10 +23,13 @@ def make_pictures(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]
     Returns:
         Uint8 `[P, *size, 3]`.
     """
-    plans = _unstack(plan)
-    return tf.stack(
-        [_make_picture([*images[place:], *images[:place]], plans[place], size) for place in range(len(plans))]
-    )
+    made = []
+    for place, one in enumerate(_unstack(plan)):
+        # One after the other: side by side they would push each other's pixels out of the cache.
+        with tf.control_dependencies(made[-1:]):
+            pictures = [tf.identity(image) for image in (*images[place:], *images[:place])]
+        made.append(_make_picture(pictures[:MOSAIC_PARTS], one, size))
+    return tf.stack(made)
 
 
 def cut_pixels(image: tf.Tensor, cut: Slice) -> tf.Tensor:
@@ -47,12 +52,17 @@ def add_margins(image: tf.Tensor, margins: tf.Tensor) -> tf.Tensor:
 
 def change_colours(image: tf.Tensor, colours: Colours) -> tf.Tensor:
     """Changes the colours of a float `[H, W, 3]` picture; the result may leave 0..255."""
-    changed = tf.matmul(tf.reshape(image, [-1, 3]), colours.matrix) + colours.shift
+    pixels = tf.size(image) // 3
+    run = tf.where(pixels % _PIXELS_PER_ROW == 0, _PIXELS_PER_ROW, 1)
+    side = 3 * run
+    matrix = tf.reshape(tf.eye(run)[:, None, :, None] * colours.matrix[None, :, None, :], [side, side])
+    # SparseMatMul, though nothing is sparse: MatMul splits among threads that are all busy, and waits for them.
+    changed = tf.raw_ops.SparseMatMul(a=tf.reshape(image, [-1, side]), b=matrix) + colours.shift
     return tf.reshape(changed, tf.shape(image))
 
 
 def _make_picture(images: Sequence[tf.Tensor], plan: Plan, size: tuple[int, int]) -> tf.Tensor:
-    """One picture, out of the group from the place of its own on."""
+    """One picture, out of the first of `images` or of all."""
     slices = _unstack(plan.slices)
 
     def mosaic():  # whose windows lie within their pictures

@@ -70,7 +70,7 @@ class Plan(NamedTuple):
 
     Attributes:
         slices: `[P, MOSAIC_PARTS]`; a picture of one part has it first.
-        mosaic: Bool `[P]`: made of all parts; part n is from the n-th picture of the group on from this one.
+        mosaic: Bool `[P]`: made of all parts; part n is of the n-th picture on from this one, round the group.
         coloured: Bool `[P]`.
         colours: `[P]`.
         flip: Bool `[P]`.
@@ -83,19 +83,22 @@ class Plan(NamedTuple):
     flip: np.ndarray | tf.Tensor
 
 
-PLAN_SPEC = Plan(
-    Slice(
-        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS, 3], tf.int32),
-        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS, 3], tf.int32),
-        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS, 2], tf.int32),
-        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS, 3, 2], tf.int32),
-        tf.TensorSpec([MOSAIC_PARTS, MOSAIC_PARTS], tf.bool),
-    ),
-    tf.TensorSpec([MOSAIC_PARTS], tf.bool),
-    tf.TensorSpec([MOSAIC_PARTS], tf.bool),
-    Colours(tf.TensorSpec([MOSAIC_PARTS, 3, 3], tf.float32), tf.TensorSpec([MOSAIC_PARTS], tf.float32)),
-    tf.TensorSpec([MOSAIC_PARTS], tf.bool),
-)
+def plan_spec(count: int) -> Plan:
+    """Types and shapes of the plan for a group of `count` pictures."""
+    parts = (count, MOSAIC_PARTS)
+    return Plan(
+        Slice(
+            tf.TensorSpec([*parts, 3], tf.int32),
+            tf.TensorSpec([*parts, 3], tf.int32),
+            tf.TensorSpec([*parts, 2], tf.int32),
+            tf.TensorSpec([*parts, 3, 2], tf.int32),
+            tf.TensorSpec(parts, tf.bool),
+        ),
+        tf.TensorSpec([count], tf.bool),
+        tf.TensorSpec([count], tf.bool),
+        Colours(tf.TensorSpec([count, 3, 3], tf.float32), tf.TensorSpec([count], tf.float32)),
+        tf.TensorSpec([count], tf.bool),
+    )
 
 
 def plan_pictures(
@@ -111,11 +114,11 @@ def plan_pictures(
 
     Args:
         rng: Draws.
-        extents: Int `[MOSAIC_PARTS, 2]`, `(height, width)` of the pictures.
+        extents: Int `[P, 2]`, `(height, width)` of the pictures.
         records: Theirs.
         size: `(height, width)` of the network input.
         spec: What to draw.
-        steps: Int `[MOSAIC_PARTS]`, the training steps that the pictures are for.
+        steps: Int `[P]`, the training steps that the pictures are for.
         max_boxes: Boxes per picture in the result.
 
     Returns:
@@ -129,7 +132,7 @@ def plan_pictures(
     parts, slots = [], []
     for place in range(count):
         if mosaic[place]:
-            made = mosaic_parts(rng, place, size, spec)
+            made = mosaic_parts(rng, [(place + part) % count for part in range(MOSAIC_PARTS)], size, spec)
         else:
             boxes = records[place].boxes / extents[place, _XYXY]
             window = choose_window(rng, boxes, spec) if active[place] else WHOLE

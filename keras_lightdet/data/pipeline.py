@@ -8,16 +8,19 @@ import tensorflow as tf
 
 from keras_lightdet.data.augmentation import MOSAIC_PARTS, AugmentSpec
 from keras_lightdet.data.augmentation_pixels import make_pictures
-from keras_lightdet.data.augmentation_plan import PLAN_SPEC, pad_boxes, plan_pictures
+from keras_lightdet.data.augmentation_plan import pad_boxes, plan_pictures, plan_spec
 from keras_lightdet.data.picture_reader import DecodeFailures, Picture, PictureReader, decode
 from keras_lightdet.data.records import DetectionData
 from keras_lightdet.images import resample, stretch, to_uint8
 
 MAX_BOXES = 300
 MULTI_SCALE_STEPS = 10
+# Pictures that are read and planned in one call of Python, and of which a mosaic takes its parts.
+GROUP = 2 * MOSAIC_PARTS
 _MULTI_SCALE_SALT = 1
-# Some more than there are cores, for those that wait for a file, for Python, or for an earlier one to be done.
-_PARALLEL_CALLS = (os.cpu_count() or 1) + 4
+# Some more than there are cores, for those that wait for a file, for Python, or for an earlier one to be done; each
+# holds a group's pictures.
+_PARALLEL_CALLS = (os.cpu_count() or 1) + 2
 _PICTURE_SPEC = (tf.TensorSpec([], tf.string), tf.TensorSpec([None, None, 3], tf.uint8))
 
 
@@ -66,7 +69,7 @@ def train_batches(
     spec = augment if augment is not None else AugmentSpec(until_step=0, min_visible=0.0)
     failures = failures if failures is not None else DecodeFailures()
     reader = PictureReader(data.records, replace=True, strict=strict, failures=failures)
-    first_group, skipped = divmod(start_step * batch_size, MOSAIC_PARTS)
+    first_group, skipped = divmod(start_step * batch_size, GROUP)
 
     def read_group(positions: np.ndarray, indices: np.ndarray):
         pictures = [reader.read(int(index)) for index in indices]
@@ -83,12 +86,16 @@ def train_batches(
         return [_contents(picture) for picture in pictures], plan, {**targets, "sources": sources}
 
     def make_group(number: tf.Tensor):
-        positions = number * MOSAIC_PARTS + tf.range(MOSAIC_PARTS, dtype=tf.int64)
-        spec = [_PICTURE_SPEC] * MOSAIC_PARTS, PLAN_SPEC, _targets_spec(MOSAIC_PARTS, max_boxes)
+        positions = number * GROUP + tf.range(GROUP, dtype=tf.int64)
+        spec = [_PICTURE_SPEC] * GROUP, plan_spec(GROUP), _targets_spec(GROUP, max_boxes)
         pictures, plan, targets = _from_numpy(
             read_group, [positions, shuffled_indices(positions, len(data), seed)], spec
         )
-        return make_pictures([decode(*picture) for picture in pictures], plan, image_size), targets
+        images = []
+        for picture in pictures:
+            with tf.control_dependencies(images[-1:]):  # see `make_pictures`
+                images.append(decode(*(tf.identity(part) for part in picture)))
+        return make_pictures(images, plan, image_size), targets
 
     groups = _map(tf.data.Dataset.counter(first_group), make_group)
     if skipped:

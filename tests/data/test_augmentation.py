@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keras_lightdet.data.augmentation import (
     WHOLE,
     AugmentSpec,
+    Colours,
     choose_window,
     crop_window,
     draw_colours,
@@ -19,7 +20,7 @@ from keras_lightdet.data.augmentation import (
     mosaic_parts,
     zoom_out_window,
 )
-from keras_lightdet.data.augmentation_pixels import make_pictures
+from keras_lightdet.data.augmentation_pixels import change_colours, make_pictures
 from keras_lightdet.data.augmentation_plan import (
     Slice,
     cut_windows,
@@ -338,7 +339,7 @@ def test_a_mosaic_of_slivers_is_filled(extent):
 def test_mosaic_shows_its_pictures_at_the_plain_scale_or_smaller():
     rng, sides = np.random.default_rng(5), []
     for _ in range(40):
-        for part in mosaic_parts(rng, 1, (100, 200), AugmentSpec()):
+        for part in mosaic_parts(rng, [1, 2, 3, 0], (100, 200), AugmentSpec()):
             window = np.array(part.window)
             width, height = window[2:] - window[:2]
             share = np.array([part.size[1] / 200, part.size[0] / 100])
@@ -391,6 +392,15 @@ def drawn_amounts(matrix, shift):
 def random_pictures(seed, size=(24, 32)):
     images = np.random.default_rng(seed).integers(0, 256, (4, *size, 3), dtype=np.uint8)
     return [(image, record(image)) for image in images]
+
+
+@pytest.mark.parametrize("extent", [(8, 9), (5, 7)])  # whole rows of four pixels, and not
+def test_colours_are_a_product_of_matrices(extent):
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 255, (*extent, 3)).astype(np.float32)
+    colours = Colours(rng.normal(size=(3, 3)).astype(np.float32), np.float32(3.5))
+    expected = image.astype(float) @ colours.matrix.astype(float) + 3.5
+    np.testing.assert_allclose(change_colours(tf.constant(image), colours), expected, rtol=1e-5, atol=1e-3)
 
 
 def test_no_change_of_colour_is_none():
