@@ -83,11 +83,18 @@ def select_detections(
     )
 
 
+def candidate_rows(scores: tf.Tensor, spec: SelectSpec) -> tf.Tensor:
+    """Returns the rows `[at most pre_nms_top_k]` of `scores` `[N, K]` whose best class scores highest.
+
+    The best k pairs of box and class lie among those k boxes, so that a sort of N stands for one of N * K.
+    """
+    _, rows = tf.math.top_k(tf.reduce_max(scores, axis=-1), _at_most(spec.pre_nms_top_k, scores.shape[0]))
+    return rows
+
+
 def _select_one(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec, built_ins_only: bool) -> dict[str, tf.Tensor]:
     num_classes = scores.shape[-1]
-    # The best k pairs of box and class lie among the k boxes whose best class scores highest: a sort of N instead of
-    # N * K.
-    _, rows = tf.math.top_k(tf.reduce_max(scores, axis=-1), _at_most(spec.pre_nms_top_k, scores.shape[0]))
+    rows = candidate_rows(scores, spec)
     pair_scores = tf.reshape(tf.gather(scores, rows), [-1])
     top_scores, top = tf.math.top_k(pair_scores, _at_most(spec.pre_nms_top_k, pair_scores.shape[0]))
     labels = top % num_classes

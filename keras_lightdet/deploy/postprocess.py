@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_lightdet.boxes.selection import SelectSpec, select_detections
+from keras_lightdet.boxes.selection import SelectSpec, candidate_rows, select_detections
 from keras_lightdet.errors import ExportError
 
 POSTPROCESS_FORMS = ("builtin", "custom_op", "none")
@@ -29,8 +29,8 @@ def build_postprocess(model, form: str, select: SelectSpec | None = None) -> Cal
     Args:
         model: A `DetectorModel`; its `decode` and `input_size` are used.
         form: "builtin" = `select_detections` (top-k and NonMaxSuppressionV4 or V5, TFLite built-ins only);
-            "custom_op" = TFLite_Detection_PostProcess, which older clients of the Object Detection API "
-            "expect.
+            "custom_op" = TFLite_Detection_PostProcess, which older clients of the Object Detection API
+            expect.
         select: Thresholds and counts; None = the model's own.
 
     Raises:
@@ -46,12 +46,14 @@ def build_postprocess(model, form: str, select: SelectSpec | None = None) -> Cal
         return lambda raw: _select(*model.decode(raw), select, model.input_size)
     if form == "custom_op":
         post = detection_postprocess(select, model.num_classes)
-        return lambda raw: _apply_custom_op(post, *_without_empty(*model.decode(raw)), model.input_size)
+        return lambda raw: _apply_custom_op(post, *_candidates(*model.decode(raw), select), model.input_size)
     raise ExportError(f"Expected postprocess to be 'builtin' or 'custom_op', got {form!r}. Do choose one.")
 
 
-def _without_empty(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes the scores from boxes without area, which the op refuses.
+def _candidates(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> tuple[tf.Tensor, tf.Tensor]:
+    """The boxes that suppression looks at, `[1, k, 4]` and `[1, k, K]`, as the op reads every score of each class.
+
+    Boxes without area, which the op refuses, lose their scores.
 
     Raises:
         ExportError: Each class has a box of its own: the op knows one for all.
@@ -61,6 +63,9 @@ def _without_empty(boxes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.T
             f"Expected one box for all classes for postprocess='custom_op', got boxes of shape {boxes.shape}. Do "
             "choose postprocess='builtin'."
         )
+    boxes, scores = tf.squeeze(boxes, 0), tf.squeeze(scores, 0)
+    rows = candidate_rows(scores, spec)
+    boxes, scores = tf.gather(boxes, rows)[None], tf.gather(scores, rows)[None]
     sides = boxes[..., 2:] - boxes[..., :2]
     real = tf.cast(tf.reduce_min(sides, axis=-1, keepdims=True) > 0, tf.float32)
     return boxes, scores * real
@@ -100,7 +105,7 @@ def detection_postprocess(spec: SelectSpec, num_classes: int) -> Callable:
     """Returns a function that the TFLite converter replaces by TFLite_Detection_PostProcess.
 
     Its body is the op's meaning in TensorFlow, so that an eager call and the file answer alike: regular
-    (per-class) suppression, with scales of 1. `spec.pre_nms_top_k` has no counterpart in the op.
+    (per-class) suppression, with scales of 1.
 
     Args:
         spec: A `SelectSpec`.
