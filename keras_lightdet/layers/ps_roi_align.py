@@ -52,41 +52,54 @@ def ps_roi_align(
     x_min, y_min, x_max, y_max = region_ends(ops.reshape(rois, (-1, 4)), stride, aligned=aligned)
     y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=samples, border=border)
     x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=samples, border=border)
-    # Row of the table = ((picture, bin row, bin column), y, x).
-    bin_places = ops.arange(pool_size, dtype="int32") * (height * width)
-    start = picture_of_each(rois) * (bins * height * width)
+    # Row of the table = ((picture, bin row, bin column), y, x), with one y more than the map has.
+    bin_places = ops.arange(pool_size, dtype="int32") * ((height + 1) * width)
+    start = picture_of_each(rois) * (bins * (height + 1) * width)
     row = y.lower * width + ops.expand_dims(start[:, None] + bin_places * pool_size, -1)
     column = x.lower + ops.expand_dims(bin_places, -1)
-    table = _window_table(features, bins)
-    pooled = _reduce_samples(table, y._replace(lower=row), x._replace(lower=column), reduce)
+    table = _pair_table(features, bins)
+    pooled = _reduce_samples(table, width, y._replace(lower=row), x._replace(lower=column), reduce)
     return ops.cast(ops.reshape(pooled, (*ops.shape(rois)[:2], pool_size, pool_size, channels // bins)), features.dtype)
 
 
-def _window_table(features, bins: int):
-    """Lays the 2 x 2 pixels from every pixel on in one row, `[B * bins * H * W, 4 * A]`, bin by bin.
+def _pair_table(features, bins: int):
+    """Lays every pixel and the next of its row side by side, `[B * bins * (H + 1) * W, 2 * A]`, bin by bin.
 
-    One look-up then serves the four corners of a sample. With a look-up for each corner a file is as fast, but a step
-    of training under XLA takes about twice as long.
+    Two look-ups then serve the four corners of a sample. One in a table of all four corners takes longer in a file,
+    where the table is twice as large; a look-up for each corner doubles a step of training under XLA.
     """
     _, height, width, channels = ops.shape(features)
     padded = ops.pad(features, ((0, 0), (0, 1), (0, 1), (0, 0)))
-    corners = [padded[:, y : height + y, x : width + x] for y in (0, 1) for x in (0, 1)]
-    windows = ops.reshape(ops.concatenate(corners, axis=-1), (-1, height * width, 4 * channels // bins, bins))
-    return ops.reshape(ops.transpose(windows, (0, 3, 1, 2)), (-1, 4 * channels // bins))
+    pairs = ops.concatenate([padded[:, :, :width], padded[:, :, 1:]], axis=-1)
+    pairs = ops.reshape(pairs, (-1, (height + 1) * width, 2 * channels // bins, bins))
+    return ops.reshape(ops.transpose(pairs, (0, 3, 1, 2)), (-1, 2 * channels // bins))
 
 
-def _reduce_samples(table, y: AxisSamples, x: AxisSamples, reduce: str):
-    """Reduces the samples of each bin, float32 `[M, pool_size, pool_size, A]`; `lower` are parts of table rows."""
-    samples, values = y.lower.shape[-1], []
+def _reduce_samples(table, width, y: AxisSamples, x: AxisSamples, reduce: str):
+    """Reduces the samples of each bin, float32 `[M * pool_size^2, A]`; `lower` are parts of table rows.
+
+    CPUs are slow at a last axis of A numbers. A row of bins is therefore one run of numbers in all products, and the
+    two pixels of a pair are added by a product with zeros and ones (which a GPU may round as it does convolutions).
+    """
+    _, pool_size, samples = y.lower.shape
+    pair = table.shape[-1]
+    run, outputs = pool_size * pair, pair // 2
+    add_pair = ops.tile(ops.eye(outputs, dtype="float32"), (2, 1))
+    column_weights = [
+        ops.stack([x.near[..., column], x.far[..., column]], axis=-1)[..., None] * ops.ones(outputs, dtype="float32")
+        for column in range(samples)
+    ]
+    values = []
     for row in range(samples):
+        near, far = (weight[:, :, row : row + 1] for weight in (y.near, y.far))
         for column in range(samples):
             index = ops.expand_dims(y.lower[..., row], -1) + ops.expand_dims(x.lower[..., column], -2)
-            window = ops.cast(ops.take(table, index, axis=0), "float32")
-            top, bottom = ops.split(window, 2, axis=-1)
-            near, far = (weight[:, :, None, row : row + 1] for weight in (y.near, y.far))
-            left, right = ops.split(top * near + bottom * far, 2, axis=-1)
-            near, far = (weight[:, None, :, column : column + 1] for weight in (x.near, x.far))
-            values.append(left * near + right * far)
+            top, bottom = (
+                ops.reshape(ops.cast(ops.take(table, rows, axis=0), "float32"), (-1, pool_size, run))
+                for rows in (index, index + width)
+            )
+            weighted = (top * near + bottom * far) * ops.reshape(column_weights[column], (-1, 1, run))
+            values.append(ops.matmul(ops.reshape(weighted, (-1, pair)), add_pair))
     if reduce == "max":
         return functools.reduce(ops.maximum, values)
     return functools.reduce(ops.add, values) / samples**2
