@@ -6,7 +6,7 @@ from functools import partial
 import keras
 from keras import layers
 
-from keras_lightdet.layers import TORCH_NORM, conv_bn_act, depthwise_bn_act
+from keras_lightdet.layers import TORCH_NORM, NormalizeImages, conv_bn_act, depthwise_bn_act
 
 # Mean and standard deviation of ImageNet's red, green and blue in 0..1, which torchvision's weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -40,7 +40,7 @@ def normalized_images(
     images = keras.Input(tuple(input_shape), name="images")
     scale = [1 / (255 * std) for std in STD]
     offset = [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
-    return images, layers.Rescaling(scale, offset, name="normalize")(images)
+    return images, NormalizeImages(scale, offset, name="normalize")(images)
 
 
 def torch_stem(x: keras.KerasTensor, width: int, kernel_size: int) -> keras.KerasTensor:

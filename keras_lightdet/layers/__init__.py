@@ -6,6 +6,7 @@ from keras_lightdet.layers.crop_like import CropLike
 from keras_lightdet.layers.fpn import fpn
 from keras_lightdet.layers.large_separable_conv import large_separable_conv
 from keras_lightdet.layers.light_head import BINS, light_head, predict_anchors
+from keras_lightdet.layers.normalize_images import NormalizeImages
 from keras_lightdet.layers.ps_roi_align import PSRoIAlign, ps_roi_align
 from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
 
@@ -17,6 +18,7 @@ __all__ = [
     "FusedBatchNormalization",
     "MultilevelRoIAlign",
     "NormSpec",
+    "NormalizeImages",
     "PSRoIAlign",
     "RoIAlign",
     "activate",
