@@ -12,17 +12,17 @@ epochs are few. Pictures are stretched to a square here, of about the pixels of 
 train_rsanet_coco.py; a step of setting L at its own size needs a large GPU.
 """
 
-import keras
 from detector_run import DetectorRun, parse_args
 from train_rsanet_coco import fetch
 from two_stage_run import two_stage_optimizer
 
 from keras_lightdet import LightHeadRCNN
+from keras_lightdet.backbones.freezing import freeze
 
 EPOCHS = 30
 DEMO_EPOCHS = 20  # all 2000 proposals of each picture are trained on: an epoch takes several times that of ThunderNet
 SCHEDULE = {"rate": 0.01, "batch_size": 16, "drops": (19 / EPOCHS, 25 / EPOCHS)}
-FIXED = {"s": ("stem",), "l": ("stem", "stage2")}  # parts of the backbone, by variant
+TRAINABLE_STAGES = {"s": 4, "l": 3}  # of a trained backbone, by variant: all but the stem, and L's stage 2
 
 
 def main(args) -> None:
@@ -36,17 +36,11 @@ def main(args) -> None:
     )
     run.start_from(model)
     if args.weights_backbone:
-        fix(model.rpn.get_layer("backbone"), FIXED[args.variant])
+        stages = TRAINABLE_STAGES[args.variant]
+        freeze(model.rpn.get_layer("backbone"), trainable_stages=stages, batch_norm="frozen")
     model.compile(two_stage_optimizer(run, **SCHEDULE))
     run.fit(model)
     run.finish(model)
-
-
-def fix(backbone: keras.Model, parts: tuple[str, ...]) -> None:
-    """Keeps batch norms, and all layers whose names start with one of `parts`, as they are."""
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization) or layer.name.startswith(parts):
-            layer.trainable = False
 
 
 if __name__ == "__main__":

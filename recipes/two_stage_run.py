@@ -7,7 +7,7 @@ from detector_run import DetectorRun
 
 from keras_lightdet.training import WarmupDrops, ema_momentum
 
-WARMUP_STEPS = 500
+WARMUP_STEPS, WARMUP_START = 500, 1 / 3  # of Light-Head R-CNN's authors
 MOMENTUM, DECAY = 0.9, 1e-4
 CLIP_NORM = 10.0
 # The demo's own rate of 3e-3 left two thirds of ThunderNet's hidden units dead after eight epochs, 7e-4 a fifth.
@@ -20,7 +20,13 @@ def starts_trained(args) -> bool:
 
 
 def two_stage_optimizer(
-    run: DetectorRun, *, rate: float, batch_size: int, drops: Sequence[float]
+    run: DetectorRun,
+    *,
+    rate: float,
+    batch_size: int,
+    drops: Sequence[float],
+    warmup_steps: int = WARMUP_STEPS,
+    warmup_start: float = WARMUP_START,
 ) -> keras.optimizers.Optimizer:
     """Returns the paper's SGD for a trained start, Adam for one from noise; both keep an average of the weights.
 
@@ -29,6 +35,8 @@ def two_stage_optimizer(
         rate: The paper's, for its `batch_size`; other batches get their share of it.
         batch_size: The paper's.
         drops: Shares of the run at which the rate falls to a tenth.
+        warmup_steps: How long the rate rises.
+        warmup_start: Share of the rate that it rises from.
     """
     steps = run.total_steps
     average = {"use_ema": True, "ema_momentum": ema_momentum(steps), "global_clipnorm": CLIP_NORM}
@@ -38,7 +46,8 @@ def two_stage_optimizer(
     schedule = WarmupDrops(
         rate * run.args.batch_size / batch_size,
         tuple(round(steps * share) for share in drops),
-        min(WARMUP_STEPS, steps // 10),
+        min(warmup_steps, steps // 10),
+        warmup_start=warmup_start,
     )
     # Keras takes the decay off the weights, the papers put it into the gradients, where momentum sums it up.
     decay = DECAY / (1 - MOMENTUM)

@@ -11,10 +11,11 @@ STAGES = ("stage5", "stage4", "stage3", "stage2", "stem")
 
 
 def freeze(backbone: keras.Model, *, trainable_stages: int = len(STAGES), batch_norm: str = "trained") -> None:
-    """Decides which layers of a `ResNet` are trained.
+    """Decides which layers of a backbone are trained.
 
     Args:
-        backbone: Its layers' names start with the names of their stages.
+        backbone: Its layers' names start with the names of their stages: all of them in a `ResNet`, all but "stage5"
+            in an `XceptionLight`.
         trainable_stages: How many stages are trained, counted from the last: 5 is all, 3 leaves the stem and stage 2
             as they are, 0 everything.
         batch_norm: One of `BATCH_NORMS`.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ from keras_lightdet.backbones.freezing import freeze
 from keras_lightdet.boxes import ProposalSpec, PyramidAnchors, SelectSpec
 from keras_lightdet.detection import ProposalHead, RegionHead, TwoStageDetector
 from keras_lightdet.layers import MultilevelRoIAlign, fpn
-from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments
+from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.weights import load_weights
 
 STRIDES, SIZES = (4, 8, 16, 32, 64), ((32,), (64,), (128,), (256,), (512,))  # of P2 to P6
@@ -61,6 +62,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     variant: str | None = None,
     depth: int | None = None,
     weights: str | Path | None = None,
+    weights_backbone: str | Path | None = None,
     class_names: Sequence[str] | None = None,
     width: int | None = None,
     head_width: int | None = None,
@@ -72,8 +74,9 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     """Builds Faster R-CNN with a feature pyramid (Lin et al. 2017, section 4 and 5.2).
 
     What is `None` comes from the record of `weights`, else from the variant. Both variants train from a backbone that
-    knows ImageNet: `convert.load_resnet(model.rpn.get_layer("resnet"), path)` brings torchvision's. To train from
-    noise pass `trainable_stages=5, batch_norm="trained"`: frozen batch norms that have seen nothing normalise nothing.
+    knows ImageNet: `weights_backbone`, or `convert.load_resnet(model.rpn.get_layer("resnet"), path)` for torchvision's
+    file. To train from noise pass `trainable_stages=5, batch_norm="trained"`: frozen batch norms that have seen nothing
+    normalise nothing.
 
     Differs from torchvision in one point: no box is predicted for the background, which is never read.
 
@@ -84,6 +87,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
         depth: Of the `ResNet`: 18, 34, 50 or 101; 50.
         weights: A `.weights.h5` of ours with its record, or its `https` address with `#sha256=`; `None` starts from
             noise. `convert.load_faster_rcnn` reads torchvision's files.
+        weights_backbone: A `.weights.h5` of a classifier `ResNet` of the same depth with its record.
         class_names: Names in label order; "class 0", "class 1", .. where neither this nor `weights` tells.
         width: Channels of the pyramid; 256.
         head_width: Units of the second stage's two hidden layers; 1024.
@@ -100,7 +104,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
 
     Raises:
         ValueError: If an argument is out of its range.
-        WeightsError: If the weights are damaged or contradict an argument.
+        WeightsError: If the weights are damaged, contradict an argument, or are of another backbone.
 
     Reference:
         Ren et al., "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks", NeurIPS 2015;
@@ -125,6 +129,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
         {"variant": "torchvision", **defaults},
         weights=weights,
         class_names=class_names,
+        weights_backbone=weights_backbone,
         free=("input_shape", "trainable_stages", "batch_norm"),
     )
     chosen = choice.arguments
@@ -150,6 +155,9 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     )
     if choice.weights is not None:
         load_weights(detector, choice.weights)
+    if weights_backbone is not None:
+        build = partial(ResNet, depth=chosen["depth"])
+        load_backbone(detector.rpn.get_layer(BACKBONE), build, weights_backbone)
     return detector
 
 

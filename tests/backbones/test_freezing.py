@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lightdet.backbones import ResNet
+from keras_lightdet.backbones import ResNet, XceptionLight
 from keras_lightdet.backbones.freezing import freeze
 
 
@@ -37,6 +37,14 @@ def test_a_step_changes_what_it_may(trainable_stages, batch_norm):
     kinds = {"frozen": ["conv"], "affine": ["conv", "bn"], "trained": ["conv", "bn", "average"]}[batch_norm]
     expected = {(stage, kind) for stage in STAGES[5 - trainable_stages :] for kind in kinds}
     assert changed_by_a_step(trainable_stages, batch_norm) == expected
+
+
+def test_a_backbone_without_stage_5_counts_from_its_place():
+    backbone = XceptionLight()
+    freeze(backbone, trainable_stages=3, batch_norm="frozen")
+    trained = {weight.path.split("/")[0] for weight in backbone.trainable_weights}
+    assert {name.split("_")[0] for name in trained} == {"stage3", "stage4"}
+    assert not [name for name in trained if name.endswith("_bn")]
 
 
 @pytest.mark.parametrize("options", [{"trainable_stages": 6}, {"trainable_stages": -1}, {"batch_norm": "eval"}])

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from small_detector import NAMES, SIDE, small_thundernet
+from small_detector import NAMES, SIDE, small_faster_rcnn, small_thundernet
 
 import keras_lightdet
 from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet, XceptionLight
@@ -46,6 +46,13 @@ def test_light_head_rcnn_starts_from_a_classifier(tmp_path):
     classifier, path = save_classifier(tmp_path, XceptionLight)
     model = keras_lightdet.LightHeadRCNN(3, (SIDE, SIDE, 3), head_width=16, weights_backbone=path)
     assert_same_trunk(classifier, model.rpn.get_layer("backbone"))
+
+
+def test_faster_rcnn_starts_from_a_classifier(tmp_path):
+    classifier, path = save_classifier(tmp_path, ResNet, depth=18)
+    assert_same_trunk(classifier, small_faster_rcnn(weights_backbone=path).rpn.get_layer("resnet"))
+    with pytest.raises(WeightsError, match=r"ResNet with .*'depth': 34.* got .*'depth': 18"):
+        small_faster_rcnn(depth=34, weights_backbone=path)
 
 
 def test_a_dilated_backbone_starts_from_a_classifier_without(tmp_path):
