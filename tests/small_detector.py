@@ -1,8 +1,11 @@
 """A tiny detector of one stage and one of two, and batches for them, for tests of what all detectors share."""
 
+import dataclasses
+
 import numpy as np
 
 import keras_lightdet
+from keras_lightdet.boxes import ProposalSpec
 
 SIDE = 64
 NAMES = ("disc", "square", "star")
@@ -18,6 +21,15 @@ def small_thundernet(**options):
     """ThunderNet with a few channels and a narrow second stage."""
     size = {"variant": "snet146", "widths": (28, 32, 36), "head_width": 16, "input_shape": (SIDE, SIDE, 3)}
     return keras_lightdet.ThunderNet(**{**size, "class_names": NAMES, **options})
+
+
+def small_light_head(**options):
+    """Light-Head R-CNN, setting S, with a narrow second stage and few proposals."""
+    size = {"head_width": 16, "input_shape": (SIDE, SIDE, 3)}
+    model = keras_lightdet.LightHeadRCNN(**{**size, "class_names": NAMES, **options})
+    few = {"train": ProposalSpec(100, 40), "test": ProposalSpec(100, 30)}
+    model.proposals = dataclasses.replace(model.proposals, **few)
+    return model
 
 
 def small_faster_rcnn(**options):

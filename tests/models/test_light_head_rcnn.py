@@ -7,23 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from noise_pictures import draw_picture
-from small_detector import NAMES, SIDE, random_batch
+from small_detector import SIDE, random_batch, small_light_head
 
 import keras_lightdet
 from keras_lightdet.analysis import cost
-from keras_lightdet.boxes import HardSpec, ProposalSpec, SampleSpec, SelectSpec
+from keras_lightdet.boxes import HardSpec, SampleSpec, SelectSpec
 from keras_lightdet.deploy import TFLiteDetector, export_tflite
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import load_trunk, save_weights
-
-
-def small_light_head(**options):
-    """Setting S with a narrow second stage and few proposals."""
-    size = {"head_width": 16, "input_shape": (SIDE, SIDE, 3), "class_names": NAMES}
-    model = keras_lightdet.LightHeadRCNN(**{**size, **options})
-    few = {"train": ProposalSpec(100, 40), "test": ProposalSpec(100, 30)}
-    model.proposals = dataclasses.replace(model.proposals, **few)
-    return model
 
 
 # M parameters and G multiply-adds, counted by hand from the layer tables; the paper publishes neither.
