@@ -3,6 +3,7 @@
 from keras_lightdet.layers.batch_norm import FusedBatchNormalization
 from keras_lightdet.layers.conv import NORM, TORCH_NORM, NormSpec, activate, batch_norm, conv_bn_act, depthwise_bn_act
 from keras_lightdet.layers.crop_like import CropLike
+from keras_lightdet.layers.dense_head import dense_heads
 from keras_lightdet.layers.drop_block import DropBlock
 from keras_lightdet.layers.fpn import fpn
 from keras_lightdet.layers.large_separable_conv import large_separable_conv
@@ -24,6 +25,7 @@ __all__ = [
     "activate",
     "batch_norm",
     "conv_bn_act",
+    "dense_heads",
     "depthwise_bn_act",
     "fpn",
     "large_separable_conv",
