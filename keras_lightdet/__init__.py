@@ -4,7 +4,7 @@ from keras_lightdet import backbones
 from keras_lightdet.boxes import Detections
 from keras_lightdet.detection import DetectorModel, OneStageDetector, TwoStageDetector
 from keras_lightdet.drawing import draw
-from keras_lightdet.models import FasterRCNN, LightHeadRCNN, RSANet, ThunderNet
+from keras_lightdet.models import FasterRCNN, LightHeadRCNN, RetinaNet, RSANet, ThunderNet
 
 __version__ = "0.1.0"
 
@@ -15,6 +15,7 @@ __all__ = [
     "LightHeadRCNN",
     "OneStageDetector",
     "RSANet",
+    "RetinaNet",
     "ThunderNet",
     "TwoStageDetector",
     "backbones",

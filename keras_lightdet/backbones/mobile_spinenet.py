@@ -131,6 +131,7 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
         "variant": variant,
         "blocks": [list(block) for block in blocks],
         "activation": activation,
+        "stochastic_depth": stochastic_depth,
     }
     return classifier(images, average_levels(pyramid, images), num_classes, architecture, name=name)
 

@@ -154,6 +154,8 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         "blocks": [list(block) for block in blocks],
         "out_width": out_width,
         "activation": activation,
+        "stochastic_depth": stochastic_depth,
+        "drop_block": drop_block,
     }
     return classifier(images, average_levels(pyramid, images), num_classes, architecture, name=name)
 

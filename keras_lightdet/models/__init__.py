@@ -2,7 +2,8 @@
 
 from keras_lightdet.models.faster_rcnn import FasterRCNN
 from keras_lightdet.models.light_head_rcnn import LightHeadRCNN
+from keras_lightdet.models.retinanet import RetinaNet
 from keras_lightdet.models.rsanet import RSANet
 from keras_lightdet.models.thundernet import ThunderNet
 
-__all__ = ["FasterRCNN", "LightHeadRCNN", "RSANet", "ThunderNet"]
+__all__ = ["FasterRCNN", "LightHeadRCNN", "RSANet", "RetinaNet", "ThunderNet"]
