@@ -4,10 +4,11 @@ All but LCNet build an ImageNet classifier of the same layers when given `num_cl
 its weights into the features a detector builds on.
 """
 
+from keras_lightdet.backbones.efficientnet import EfficientNet
 from keras_lightdet.backbones.lcnet import LCNet
 from keras_lightdet.backbones.resnet import ResNet
 from keras_lightdet.backbones.shufflenet_v2 import ShuffleNetV2
 from keras_lightdet.backbones.snet import SNet
 from keras_lightdet.backbones.xception_light import XceptionLight
 
-__all__ = ["LCNet", "ResNet", "SNet", "ShuffleNetV2", "XceptionLight"]
+__all__ = ["EfficientNet", "LCNet", "ResNet", "SNet", "ShuffleNetV2", "XceptionLight"]

@@ -1,7 +1,16 @@
 """Blocks that two or more networks share."""
 
 from keras_lightdet.layers.batch_norm import FusedBatchNormalization
-from keras_lightdet.layers.conv import NORM, TORCH_NORM, NormSpec, activate, batch_norm, conv_bn_act, depthwise_bn_act
+from keras_lightdet.layers.conv import (
+    NORM,
+    TORCH_NORM,
+    NormSpec,
+    activate,
+    batch_norm,
+    conv_bn_act,
+    depthwise_bn_act,
+    he_normal,
+)
 from keras_lightdet.layers.crop_like import CropLike
 from keras_lightdet.layers.dense_head import dense_heads
 from keras_lightdet.layers.fpn import fpn
@@ -26,6 +35,7 @@ __all__ = [
     "dense_heads",
     "depthwise_bn_act",
     "fpn",
+    "he_normal",
     "large_separable_conv",
     "light_head",
     "multilevel_roi_align",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet, XceptionLight
+from keras_lightdet.backbones import EfficientNet, ResNet, ShuffleNetV2, SNet, XceptionLight
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import copy_layers
 
@@ -19,6 +19,7 @@ NETS = {
     "resnet18": (ResNet, {"depth": 18}, (64, 128, 256, 512)),
     "resnet50_dilated": (ResNet, {"dilate_last": True}, (256, 512, 1024, 2048)),
     "xception_light": (XceptionLight, {}, (144, 288, 576)),
+    "efficientnet_lite0": (EfficientNet, {"variant": "lite0", "drop_connect": 0.0}, (40, 112, 320)),
 }
 
 
@@ -26,7 +27,9 @@ def draw_images(height, width, batch=1):
     return np.random.default_rng(0).integers(0, 256, (batch, height, width, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_keep", "snet49", "resnet50_dilated", "xception_light"])
+@pytest.mark.parametrize(
+    "name", ["shufflenet_v2_keep", "snet49", "resnet50_dilated", "xception_light", "efficientnet_lite0"]
+)
 def test_features_of_any_size_round_up(name):
     build, options, widths = NETS[name]
     levels = ("P2", "P3", "P4", "P5")[-len(widths) :]
