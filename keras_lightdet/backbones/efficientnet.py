@@ -143,8 +143,7 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
     if num_classes is None:
         return keras.Model(images, features, name=name)
     x = conv_bn_act(x, head_width, activation=activation, norm=NORM, name="head")
-    options = {"variant": variant, "width": width, "depth": depth, "drop_connect": drop_connect}
-    architecture = {"builder": "EfficientNet", **options}
+    architecture = {"builder": "EfficientNet", "variant": variant, "width": width, "depth": depth}
     return classifier(images, x, num_classes, architecture, dropout=chosen.dropout, name=name)
 
 
