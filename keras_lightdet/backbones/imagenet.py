@@ -30,8 +30,7 @@ def normalized_images(
     Args:
         input_shape: `(height, width, 3)`; sides of any size, or `None`.
         num_classes: As the builder got it; only checked.
-        mean: Of red, green and blue in 0..1.
-        std: As `mean`.
+        mean, std: Of red, green and blue in 0..1.
 
     Returns:
         The input, 0..255 RGB, and the same as `(x / 255 - mean) / std`.
@@ -44,8 +43,8 @@ def normalized_images(
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"Expected num_classes to be None for features, or 1 or more, got {num_classes!r}.")
     images = keras.Input(tuple(input_shape), name="images")
-    scale = [1 / (255 * spread) for spread in std]
-    offset = [-center / spread for center, spread in zip(mean, std, strict=True)]
+    scale = [1 / (255 * each) for each in std]
+    offset = [-middle / each for middle, each in zip(mean, std, strict=True)]
     return images, layers.Rescaling(scale, offset, name="normalize")(images)
 
 
@@ -66,7 +65,9 @@ def classifier(
     dropout: float = 0.0,
     name: str,
 ) -> keras.Model:
-    """Adds a global average, dropout and a dense layer: `x` `[B, H, W, C]` -> float32 logits `[B, num_classes]`.
+    """Adds a global average and a dense layer: `x` `[B, H, W, C]` -> float32 logits `[B, num_classes]`.
+
+    Between the two, training drops the share `dropout` of the averages.
 
     The model carries what `weights.save_weights` keeps beside its weights: its `architecture`, and `class_names` for
     whoever trains it to set.

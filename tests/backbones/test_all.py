@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.backbones import MobileNetV2, ResNet, ShuffleNetV2, SNet, XceptionLight
+from keras_lightdet.backbones import EfficientNet, MobileNetV2, ResNet, ShuffleNetV2, SNet, XceptionLight
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import copy_layers
 
@@ -21,6 +21,7 @@ NETS = {
     "xception_light": (XceptionLight, {}, (144, 288, 576)),
     "mobilenet_v2": (MobileNetV2, {"width": 0.35}, (8, 16, 32, 112)),
     "mobilenet_v2_torch": (MobileNetV2, {"width": 0.35, "convention": "torch"}, (8, 16, 32, 112)),
+    "efficientnet_lite0": (EfficientNet, {"variant": "lite0", "drop_connect": 0.0}, (40, 112, 320)),
 }
 SLOW_TO_TRAIN = ("shufflenet_v2", "resnet18", "mobilenet_v2_torch")
 
@@ -30,7 +31,16 @@ def draw_images(height, width, batch=1):
 
 
 @pytest.mark.parametrize(
-    "name", ["shufflenet_v2_keep", "snet49", "resnet50_dilated", "xception_light", "mobilenet_v2", "mobilenet_v2_torch"]
+    "name",
+    [
+        "shufflenet_v2_keep",
+        "snet49",
+        "resnet50_dilated",
+        "xception_light",
+        "mobilenet_v2",
+        "mobilenet_v2_torch",
+        "efficientnet_lite0",
+    ],
 )
 def test_features_of_any_size_round_up(name):
     build, options, widths = NETS[name]
