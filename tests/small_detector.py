@@ -39,6 +39,12 @@ def small_faster_rcnn(**options):
     return keras_lightdet.FasterRCNN(**{**size, **noise, "class_names": NAMES, **options})
 
 
+def small_efficientdet(**options):
+    """EfficientDet-Lite0 with one narrow cell and heads of one convolution."""
+    size = {"variant": "lite0", "width": 8, "cells": 1, "head_repeats": 1, "input_shape": (SIDE, SIDE, 3)}
+    return keras_lightdet.EfficientDet(**{**size, "drop_connect": 0.0, "class_names": NAMES, **options})
+
+
 BUILDERS = {"one_stage": small_rsanet, "two_stage": small_thundernet}
 
 

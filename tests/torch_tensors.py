@@ -57,6 +57,7 @@ SHUFFLENETS = {
     "shufflenet_v2_x2_0": {"width": 2.0},
 }
 RESNETS = {f"resnet{depth}": {"depth": depth} for depth in (18, 34, 50, 101)}
+MOBILENETS = {"mobilenet_v2": {"convention": "torch"}}
 CLASSES = 10
 SIZES = ((64, 96), (47, 61))  # even and odd sides
 SAMPLES = 32

@@ -19,16 +19,21 @@ torch_depthwise = partial(depthwise_bn_act, padding="symmetric", norm=TORCH_NORM
 
 
 def normalized_images(
-    input_shape: Sequence[int | None], num_classes: int | None
+    input_shape: Sequence[int | None],
+    num_classes: int | None,
+    *,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Starts a backbone.
 
     Args:
         input_shape: `(height, width, 3)`; sides of any size, or `None`.
         num_classes: As the builder got it; only checked.
+        mean, std: Of red, green and blue in 0..1.
 
     Returns:
-        The input, 0..255 RGB, and the same as `(x / 255 - MEAN) / STD`.
+        The input, 0..255 RGB, and the same as `(x / 255 - mean) / std`.
 
     Raises:
         ValueError: If the shape is no such triple, or the number of classes is below 1.
@@ -38,8 +43,8 @@ def normalized_images(
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"Expected num_classes to be None for features, or 1 or more, got {num_classes!r}.")
     images = keras.Input(tuple(input_shape), name="images")
-    scale = [1 / (255 * std) for std in STD]
-    offset = [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
+    scale = [1 / (255 * each) for each in std]
+    offset = [-middle / each for middle, each in zip(mean, std, strict=True)]
     return images, NormalizeImages(scale, offset, name="normalize")(images)
 
 
@@ -52,14 +57,24 @@ def torch_stem(x: keras.KerasTensor, width: int, kernel_size: int) -> keras.Kera
 
 
 def classifier(
-    images: keras.KerasTensor, x: keras.KerasTensor, num_classes: int, architecture: Mapping, *, name: str
+    images: keras.KerasTensor,
+    x: keras.KerasTensor,
+    num_classes: int,
+    architecture: Mapping,
+    *,
+    dropout: float = 0.0,
+    name: str,
 ) -> keras.Model:
     """Adds a global average and a dense layer: `x` `[B, H, W, C]` -> float32 logits `[B, num_classes]`.
+
+    Between the two, training drops the share `dropout` of the averages.
 
     The model carries what `weights.save_weights` keeps beside its weights: its `architecture`, and `class_names` for
     whoever trains it to set.
     """
     x = layers.GlobalAveragePooling2D(name="pool")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="dropout")(x)
     small = keras.initializers.RandomNormal(stddev=0.01)
     x = layers.Dense(num_classes, kernel_initializer=small, dtype="float32", name="classifier")(x)
     model = keras.Model(images, x, name=name)

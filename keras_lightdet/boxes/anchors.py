@@ -1,5 +1,6 @@
 """Anchors: a few box shapes at every cell of every pyramid level, made in NumPy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -104,6 +105,8 @@ class PyramidAnchors(Spec):
         offset: Where in its cell an anchor's centre stands: 0.0 is the cell's top left corner, as in torchvision, 0.5
             its middle.
         rounded: Whether the corners of the shapes are rounded to whole pixels about their centre, as in torchvision.
+        fitted: Whether centres and shapes of a level whose last row or column reaches over the picture's edge shrink
+            along that axis, so that the cells fill the picture evenly, as in EfficientDet.
     """
 
     strides: tuple[int, ...]
@@ -111,6 +114,7 @@ class PyramidAnchors(Spec):
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     offset: float = 0.0
     rounded: bool = False
+    fitted: bool = False
 
     def __post_init__(self):
         sizes = tuple(tuple(float(size) for size in level) for level in self.sizes)
@@ -125,6 +129,18 @@ class PyramidAnchors(Spec):
         numbers = [*self.strides, *self.aspect_ratios, *(size for level in sizes for size in level)]
         if not (self.per_cell and all(np.isfinite(number) and number > 0 for number in numbers)):
             raise ValueError(f"Expected strides, sizes and aspect ratios to be positive and not empty, got {self!r}.")
+
+    @classmethod
+    def octaves(cls, strides: Sequence[int], *, scale: float = 4.0, per_octave: int = 3, **options) -> "PyramidAnchors":
+        """Returns anchors of `scale` times the stride, in equal steps up to twice that (Lin et al. 2017, section 4).
+
+        Args:
+            strides: See the class, which also takes the `options`.
+            scale: Smallest size of a level over its stride; 4 in RetinaNet.
+            per_octave: Sizes of a level.
+        """
+        steps = [2 ** (step / per_octave) for step in range(per_octave)]
+        return cls(strides, [[scale * stride * step for step in steps] for stride in strides], **options)
 
     @property
     def per_cell(self) -> int:
@@ -148,7 +164,11 @@ class PyramidAnchors(Spec):
             rows, columns = (_cells(side, stride) for side in image_size)
             y, x = np.meshgrid(np.arange(rows) + self.offset, np.arange(columns) + self.offset, indexing="ij")
             centers = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4) * stride
-            placed.append((centers.astype("float32") + self._shapes(sizes)).reshape(-1, 4))
+            boxes = (centers.astype("float32") + self._shapes(sizes)).reshape(-1, 4)
+            if self.fitted:
+                height, width = image_size
+                boxes *= np.array([width / (columns * stride), height / (rows * stride)] * 2, "float32")
+            placed.append(boxes)
         return np.concatenate(placed)
 
     def _shapes(self, sizes: tuple[float, ...]) -> np.ndarray:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import keras
 
+from keras_lightdet.backbones.mobilenet_v2 import STAGES
 from keras_lightdet.convert.assign import assign_tensors
 from keras_lightdet.convert.torch_file import read_tensors
+from keras_lightdet.layers import TORCH_NORM
 
 # Modules of torchvision's blocks by the names of ours: (convolution, batch norm).
 _RESNET_PARTS = {
@@ -35,6 +37,18 @@ _SHUFFLE_ENDS = {
 }
 _RESNET_HEAD = ("fc.",)
 _SHUFFLE_HEAD = ("conv5.", "fc.")
+# torchvision numbers the convolutions of a block; the first block has no expansion, so its others come one earlier.
+_MOBILE_PARTS = {"expand": ("0.0", "0.1"), "depthwise": ("1.0", "1.1"), "project": ("2", "3")}
+_MOBILE_FIRST_PARTS = {"depthwise": ("0.0", "0.1"), "project": ("1", "2")}
+_MOBILE_LAST = 1 + sum(count for _, _, count, _ in STAGES)
+_MOBILE_ENDS = {
+    "stem_conv": "features.0.0",
+    "stem_bn": "features.0.1",
+    "last_conv": f"features.{_MOBILE_LAST}.0",
+    "last_bn": f"features.{_MOBILE_LAST}.1",
+    "classifier": "classifier.1",
+}
+_MOBILE_HEAD = (f"features.{_MOBILE_LAST}.", "classifier.")
 _SPLIT_LAYER = "stage2_block1_shuffle"  # units of stride 2 end in a shuffle in the form "split" only
 
 
@@ -71,6 +85,25 @@ def load_shufflenet_v2(model: keras.Model, source: str | Path | Mapping) -> None
     assign_tensors(modules, tensors, source=name, spare=() if "fc" in modules else _SHUFFLE_HEAD)
 
 
+def load_mobilenet_v2(model: keras.Model, source: str | Path | Mapping) -> None:
+    """Fills a `MobileNetV2` with the weights of torchvision's `mobilenet_v2`.
+
+    Args:
+        model: The classifier or the features, of the same width and with `convention="torch"`.
+        source: The `.pth` file of a state dict, or the state dict.
+
+    Raises:
+        ValueError: If the model has the other convention, which the weights fit and mean something else in.
+        WeightsError: If PyTorch is missing, or the weights are damaged or do not fit. The model stays as it was.
+    """
+    if model.get_layer("stem_bn").epsilon != TORCH_NORM.epsilon:
+        raise ValueError(f'Expected a MobileNetV2 with convention="torch", got {model.name!r} of another. Rebuild it.')
+    name, tensors = read_tensors(source)
+    modules = {mobilenet_module(layer.name): layer for layer in model.layers if layer.weights}
+    spare = () if "classifier.1" in modules else _MOBILE_HEAD
+    assign_tensors(modules, tensors, source=name, spare=spare)
+
+
 def resnet_module(layer_name: str) -> str:
     """Returns the torchvision module of a `ResNet` layer: "stage2_block1_reduce_conv" is "layer1.0.conv1".
 
@@ -91,13 +124,34 @@ def shufflenet_module(layer_name: str) -> str:
     return _module(layer_name, _SHUFFLE_ENDS, _SHUFFLE_PARTS, "stage", first_stage=2)
 
 
+def mobilenet_module(layer_name: str) -> str:
+    """Returns the torchvision module of a `MobileNetV2` layer: "stage2_block1_expand_bn" is "features.2.conv.0.1".
+
+    Raises:
+        ValueError: If the layer is none of a `MobileNetV2`.
+    """
+    if layer_name in _MOBILE_ENDS:
+        return _MOBILE_ENDS[layer_name]
+    found = _match(layer_name, _MOBILE_PARTS)
+    stage, block = int(found[1]), int(found[2])
+    index = sum(count for _, _, count, _ in STAGES[: stage - 1]) + block
+    conv, norm = (_MOBILE_FIRST_PARTS if index == 1 else _MOBILE_PARTS)[found[3]]
+    return f"features.{index}.conv.{conv if found[4] == 'conv' else norm}"
+
+
 def _module(layer_name: str, ends: Mapping, parts: Mapping, stage_name: str, *, first_stage: int) -> str:
     """Stages are counted from 2 here, and from `first_stage` there; blocks from 1 here, and from 0 there."""
     if layer_name in ends:
         return ends[layer_name]
-    found = re.fullmatch(r"stage(\d+)_block(\d+)_(\w+)_(conv|bn)", layer_name)
-    if not found or found[3] not in parts:
-        raise ValueError(f"Expected a layer that torchvision has, got {layer_name!r}. Build the model without it.")
+    found = _match(layer_name, parts)
     stage, block = int(found[1]) - 2 + first_stage, int(found[2]) - 1
     conv, norm = parts[found[3]]
     return f"{stage_name}{stage}.{block}.{conv if found[4] == 'conv' else norm}"
+
+
+def _match(layer_name: str, parts: Mapping) -> re.Match:
+    """Returns stage, block, part, and "conv" or "bn"."""
+    found = re.fullmatch(r"stage(\d+)_block(\d+)_(\w+)_(conv|bn)", layer_name)
+    if not found or found[3] not in parts:
+        raise ValueError(f"Expected a layer that torchvision has, got {layer_name!r}. Build the model without it.")
+    return found

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_lightdet.boxes import (
@@ -19,6 +20,7 @@ from keras_lightdet.boxes.overlap import box_area
 from keras_lightdet.boxes.spec import Spec
 from keras_lightdet.detection.losses import sigmoid_cross_entropy
 from keras_lightdet.detection.model import global_sum
+from keras_lightdet.detection.placing import is_known
 
 # Sigmoids are within 0.0004 of their ends there, under any threshold of scores.
 _LOGIT_LIMITS = (-8.0, 8.0)
@@ -64,6 +66,16 @@ class GridHead(Spec):
     loss: GridLoss = field(default_factory=GridLoss)
 
     loss_names = ("box_loss", "objectness_loss", "class_loss")
+
+    def place_anchors(self, image_size: tuple) -> PlacedAnchors:
+        """Lays the anchors over pictures of `(height, width)`, numbers or tensors."""
+        if is_known(image_size):
+            return self.anchors.place(image_size)
+        # Batches of changing size (multi-scale training): the anchors come from NumPy at each step.
+        kinds = [tf.float32, tf.float32, tf.float32, tf.int32]
+        parts = tf.numpy_function(self._anchor_arrays, [tf.stack(image_size)], kinds)
+        shapes = ([None, 2], [None, 2], [None], [None])
+        return PlacedAnchors(*(tf.ensure_shape(part, shape) for part, shape in zip(parts, shapes, strict=True)))
 
     def decode_boxes(self, box_deltas, placed: PlacedAnchors):
         """Returns boxes `[B, N, 4]` in xyxy pixels, which may leave the picture."""
@@ -118,6 +130,10 @@ class GridHead(Spec):
             "objectness_loss": self.loss.objectness_weight * scale * ops.sum(objectness_term * counted),
             "class_loss": self.loss.class_weight * scale * ops.sum(class_term * positive),
         }
+
+    def _anchor_arrays(self, image_size) -> tuple:
+        placed = self.anchors.place(tuple(image_size))
+        return placed.centers, placed.sizes, placed.strides, placed.shapes
 
     def _undecided(self, boxes, true_boxes, real, ignore):
         """Marks (`[B, N]`, 1.0) anchors that overlap an object, or lie in a box to ignore, too far to be negatives."""

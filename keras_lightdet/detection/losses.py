@@ -47,3 +47,41 @@ def sigmoid_cross_entropy(targets: keras.KerasTensor, logits: keras.KerasTensor)
     """Binary cross-entropy `[...]` of probabilities `targets [...]` and `logits [...]`, finite for any logit."""
     logits = ops.cast(logits, "float32")
     return ops.maximum(logits, 0.0) - logits * ops.cast(targets, "float32") + ops.softplus(-ops.abs(logits))
+
+
+def huber(targets: keras.KerasTensor, predictions: keras.KerasTensor, *, delta: float = 1.0) -> keras.KerasTensor:
+    """Half the squared error up to `delta`, linear of slope `delta` beyond: `smooth_l1` times its `beta`.
+
+    Args:
+        targets: `[...]`.
+        predictions: `[...]`.
+        delta: Where the two meet, in units of the targets, above 0.
+
+    Returns:
+        `[...]`.
+    """
+    return delta * smooth_l1(targets, predictions, beta=delta)
+
+
+def sigmoid_focal_loss(
+    targets: keras.KerasTensor, logits: keras.KerasTensor, *, alpha: float = 0.25, gamma: float = 2.0
+) -> keras.KerasTensor:
+    """Focal loss (Lin et al. 2017, section 3.2, eq. 5): cross-entropy that easy examples hardly add to.
+
+    With `z` the logit against the truth, `1 - p_t` is `sigmoid(z)` and the cross-entropy `softplus(z)`, so that value
+    and gradient are finite for any logit.
+
+    Args:
+        targets: `[...]`, 1 or 0.
+        logits: `[...]`.
+        alpha: Weight of targets of 1; those of 0 weigh `1 - alpha`.
+        gamma: Exponent of `1 - p_t`; 0 is the weighted cross-entropy.
+
+    Returns:
+        `[...]`: `-alpha_t * (1 - p_t)^gamma * log(p_t)`.
+    """
+    targets, logits = ops.cast(targets, "float32"), ops.cast(logits, "float32")
+    against = logits * (1.0 - 2.0 * targets)
+    cross_entropy = ops.softplus(against)
+    weight = (1.0 - alpha) + (2.0 * alpha - 1.0) * targets
+    return weight * ops.exp(gamma * (against - cross_entropy)) * cross_entropy

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from keras_lightdet.boxes import PlacedAnchors, SelectSpec
+from keras_lightdet.boxes import SelectSpec
+from keras_lightdet.detection.anchor_head import AnchorHead
 from keras_lightdet.detection.grid_head import GridHead
 from keras_lightdet.detection.model import DetectorModel
+from keras_lightdet.detection.placing import size_of
 from keras_lightdet.detection.stages import Stage
 
 
@@ -25,7 +26,7 @@ class OneStageDetector(DetectorModel):
     def __init__(
         self,
         network: keras.Model,
-        head: GridHead,
+        head: GridHead | AnchorHead,
         *,
         class_names: Sequence[str],
         input_size: tuple[int, int],
@@ -60,12 +61,14 @@ class OneStageDetector(DetectorModel):
 
     def compute_losses(self, images, targets: dict, training: bool) -> dict:
         """Computes the head's losses of a batch, see `DetectorModel.compute_losses`."""
-        return self.head.compute_losses(self(images, training=training), targets, self._place_anchors(images))
+        return self.head.compute_losses(
+            self(images, training=training), targets, self.head.place_anchors(size_of(images))
+        )
 
     def decode(self, raw: dict) -> tuple:
         """Returns boxes `[B, N, 4]` (xyxy pixels, clipped to the input) and scores `[B, N, K]`, 0..1."""
         height, width = self.input_size
-        boxes = self.head.decode_boxes(raw["box_deltas"], self.head.anchors.place(self.input_size))
+        boxes = self.head.decode_boxes(raw["box_deltas"], self.head.place_anchors(self.input_size))
         boxes = ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32"))
         return boxes, self.head.decode_scores(raw)
 
@@ -74,25 +77,6 @@ class OneStageDetector(DetectorModel):
         return [
             Stage("network", lambda given: self(given["images"]), ("images",), True, self.head.raw_limits()),
         ]
-
-    def _place_anchors(self, images) -> PlacedAnchors:
-        height, width = images.shape[1:3]
-        if height is not None and width is not None:
-            return self.head.anchors.place((height, width))
-        # Batches of changing size (multi-scale training): the anchors come from NumPy at each step.
-        parts = tf.numpy_function(
-            self._anchor_arrays, [tf.shape(images)[1:3]], [tf.float32, tf.float32, tf.float32, tf.int32]
-        )
-        return PlacedAnchors(
-            *(
-                tf.ensure_shape(part, shape)
-                for part, shape in zip(parts, ([None, 2], [None, 2], [None], [None]), strict=True)
-            )
-        )
-
-    def _anchor_arrays(self, image_size) -> tuple:
-        placed = self.head.anchors.place(tuple(image_size))
-        return placed.centers, placed.sizes, placed.strides, placed.shapes
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments, the network included."""

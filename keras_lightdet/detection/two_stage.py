@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_lightdet.boxes import SelectSpec
 from keras_lightdet.detection.model import DetectorModel
+from keras_lightdet.detection.placing import place_boxes, size_of
 from keras_lightdet.detection.proposal_head import ProposalHead
 from keras_lightdet.detection.region_head import RegionHead
 from keras_lightdet.detection.stages import Stage
@@ -75,16 +76,18 @@ class TwoStageDetector(DetectorModel):
     def call(self, images, training: bool = False) -> dict:
         """Returns what `decode` reads: `{"rois", "valid", "class_logits", "box_deltas"}`, float32."""
         first = self._look(images, training)
-        image_size = self._size_of(images)
-        found = self.proposals.propose(first, self._place_anchors(image_size), image_size, training=False)
+        image_size = size_of(images)
+        found = self.proposals.propose(
+            first, place_boxes(self.proposals.anchors, image_size), image_size, training=False
+        )
         second = self._look_closer(first, found["boxes"], training)
         return {"rois": found["boxes"], "valid": ops.cast(found["valid"], "float32"), **second}
 
     def compute_losses(self, images, targets: dict, training: bool) -> dict:
         """Computes the four losses of a batch, see `DetectorModel.compute_losses`."""
         first = self._look(images, training)
-        image_size = self._size_of(images)
-        anchors = self._place_anchors(image_size)
+        image_size = size_of(images)
+        anchors = place_boxes(self.proposals.anchors, image_size)
         targets = {**targets, "boxes": ops.where(targets["labels"][..., None] >= 0, targets["boxes"], 0.0)}
         seed = self._seed()
         losses = self.proposals.compute_losses(first, targets, anchors, seed)
@@ -101,7 +104,7 @@ class TwoStageDetector(DetectorModel):
 
     def stages(self) -> list[Stage]:
         """Returns both networks and the choice of regions between them, see `DetectorModel.stages`."""
-        anchors = self._place_anchors(self.input_size)
+        anchors = place_boxes(self.proposals.anchors, self.input_size)
         warp, region_network = self.roi_head.get_layer("warp"), self.roi_head.get_layer("region_network")
 
         def look(given):
@@ -137,21 +140,6 @@ class TwoStageDetector(DetectorModel):
         context = tf.distribute.get_replica_context()
         replica = 0 if context is None else context.replica_id_in_sync_group
         return tf.stack([tf.cast(step, tf.int32), 2 * tf.cast(replica, tf.int32)])
-
-    @staticmethod
-    def _size_of(images) -> tuple:
-        """`(height, width)`, as numbers where the graph knows them."""
-        dynamic = tf.shape(images)
-        return tuple(images.shape[axis] or dynamic[axis] for axis in (1, 2))
-
-    def _place_anchors(self, image_size: tuple) -> tf.Tensor:
-        if all(isinstance(side, int) for side in image_size):
-            return tf.constant(self.proposals.anchors.place(image_size))
-        # Batches of changing size (multi-scale training): the anchors come from NumPy at each step.
-        placed = tf.numpy_function(
-            lambda size: self.proposals.anchors.place(tuple(size)), [tf.stack(image_size)], tf.float32
-        )
-        return tf.ensure_shape(placed, [None, 4])
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments, both networks included."""

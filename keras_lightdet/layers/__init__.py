@@ -1,9 +1,22 @@
 """Blocks that two or more networks share."""
 
 from keras_lightdet.layers.batch_norm import FusedBatchNormalization
-from keras_lightdet.layers.conv import NORM, TORCH_NORM, NormSpec, activate, batch_norm, conv_bn_act, depthwise_bn_act
+from keras_lightdet.layers.conv import (
+    NORM,
+    TORCH_NORM,
+    NormSpec,
+    activate,
+    batch_norm,
+    conv_bn_act,
+    depthwise_bn_act,
+    he_normal,
+)
 from keras_lightdet.layers.crop_like import CropLike
+from keras_lightdet.layers.dense_head import dense_heads
+from keras_lightdet.layers.drop_block import DropBlock
 from keras_lightdet.layers.fpn import fpn
+from keras_lightdet.layers.fusion import WeightedFusion, fuse
+from keras_lightdet.layers.fusion_graphs import FUSIONS, Fusion
 from keras_lightdet.layers.large_separable_conv import large_separable_conv
 from keras_lightdet.layers.light_head import BINS, light_head, predict_anchors
 from keras_lightdet.layers.normalize_images import NormalizeImages
@@ -12,20 +25,27 @@ from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multil
 
 __all__ = [
     "BINS",
+    "FUSIONS",
     "NORM",
     "TORCH_NORM",
     "CropLike",
+    "DropBlock",
     "FusedBatchNormalization",
+    "Fusion",
     "MultilevelRoIAlign",
     "NormSpec",
     "NormalizeImages",
     "PSRoIAlign",
     "RoIAlign",
+    "WeightedFusion",
     "activate",
     "batch_norm",
     "conv_bn_act",
+    "dense_heads",
     "depthwise_bn_act",
     "fpn",
+    "fuse",
+    "he_normal",
     "large_separable_conv",
     "light_head",
     "multilevel_roi_align",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet, XceptionLight
+from keras_lightdet.backbones import EfficientNet, MobileNetV2, ResNet, ShuffleNetV2, SNet, XceptionLight
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import copy_layers
 
@@ -19,14 +19,29 @@ NETS = {
     "resnet18": (ResNet, {"depth": 18}, (64, 128, 256, 512)),
     "resnet50_dilated": (ResNet, {"dilate_last": True}, (256, 512, 1024, 2048)),
     "xception_light": (XceptionLight, {}, (144, 288, 576)),
+    "mobilenet_v2": (MobileNetV2, {"width": 0.35}, (8, 16, 32, 112)),
+    "mobilenet_v2_torch": (MobileNetV2, {"width": 0.35, "convention": "torch"}, (8, 16, 32, 112)),
+    "efficientnet_lite0": (EfficientNet, {"variant": "lite0", "drop_connect": 0.0}, (40, 112, 320)),
 }
+SLOW_TO_TRAIN = ("shufflenet_v2", "resnet18", "mobilenet_v2_torch")
 
 
 def draw_images(height, width, batch=1):
     return np.random.default_rng(0).integers(0, 256, (batch, height, width, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_keep", "snet49", "resnet50_dilated", "xception_light"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shufflenet_v2_keep",
+        "snet49",
+        "resnet50_dilated",
+        "xception_light",
+        "mobilenet_v2",
+        "mobilenet_v2_torch",
+        "efficientnet_lite0",
+    ],
+)
 def test_features_of_any_size_round_up(name):
     build, options, widths = NETS[name]
     levels = ("P2", "P3", "P4", "P5")[-len(widths) :]
@@ -42,7 +57,7 @@ def test_features_of_any_size_round_up(name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("shufflenet_v2", "resnet18"))) for name in NETS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_TO_TRAIN)) for name in NETS]
 )
 def test_every_weight_is_trained(name):
     """Where a batch norm follows linearly, the beta before it moves nothing in training; at inference all do."""
@@ -133,6 +148,8 @@ def test_logits_are_float32_in_half_precision():
         (ResNet, {"depth": 152}, r"depth to be one of \[18, 34, 50, 101\], got 152"),
         (ResNet, {"input_shape": (64, 64, 1)}, "input_shape"),
         (XceptionLight, {"num_classes": -1}, "num_classes"),
+        (MobileNetV2, {"width": 0}, "width to be above 0, got 0"),
+        (MobileNetV2, {"convention": "tf"}, r"convention to be one of \['keras', 'torch'\], got 'tf'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(build, options, message):

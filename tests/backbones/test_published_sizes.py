@@ -3,11 +3,13 @@
 import pytest
 
 from keras_lightdet.analysis import cost, receptive_field
-from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet, XceptionLight
+from keras_lightdet.backbones import MobileNetV2, ResNet, ShuffleNetV2, SNet, XceptionLight
 
 # Parameters of "split" and of all ResNets are torchvision's published ones; those of "keep" are the authors' code's
 # (1365792, 2278760, 3506720, 7402600) and 1000 biases, which their last layer lacks. Multiply-adds in millions: the
-# paper's are 41, 146, 299 and 591 ("keep" meets them), SNet's 49, 146 and 535, the Xception-like net's 145.
+# paper's are 41, 146, 299 and 591 ("keep" meets them), SNet's 49, 146 and 535, the Xception-like net's 145. The
+# authors' figures of MobileNetV2 are 6.06, 5.34, 3.47, 2.61, 1.95 and 1.66 M without the batch norms, which are 24 to
+# 14 thousand, and 582, 509, 300, 209, 97 and 59 M; torchvision publishes 3504872 for width 1.
 SIZES = [
     (ShuffleNetV2, {"width": 0.5}, 1_366_792, 40.48),
     (ShuffleNetV2, {"width": 1.0}, 2_278_604, 144.91),
@@ -28,6 +30,12 @@ SIZES = [
     (ResNet, {"depth": 50}, 25_557_032, 4089.18),
     (ResNet, {"depth": 101}, 44_549_160, 7801.41),
     (XceptionLight, {}, 1_531_936, 143.08),
+    (MobileNetV2, {"width": 1.4}, 6_108_776, 582.2),
+    (MobileNetV2, {"width": 1.3}, 5_386_792, 509.37),
+    (MobileNetV2, {}, 3_504_872, 300.77),
+    (MobileNetV2, {"width": 0.75}, 2_636_424, 209.07),
+    (MobileNetV2, {"width": 0.5}, 1_968_680, 97.13),
+    (MobileNetV2, {"width": 0.35}, 1_677_128, 59.29),
 ]
 
 
@@ -41,6 +49,15 @@ def test_classifiers_have_the_published_size(build, options, parameters, macs):
     assert found.trainable_parameters == parameters
     assert round(found.macs / 1e6, 2) == macs
     assert not found.uncounted
+
+
+# Millions, from the authors' table of checkpoints.
+@pytest.mark.parametrize(
+    ("width", "published"), [(1.4, 6.06), (1.3, 5.34), (1.0, 3.47), (0.75, 2.61), (0.5, 1.95), (0.35, 1.66)]
+)
+def test_mobilenets_published_parameters_leave_the_batch_norms_out(width, published):
+    found = cost(MobileNetV2((224, 224, 3), width=width, num_classes=1000))
+    assert round(found.parameters / 1e6, 2) == published
 
 
 def test_features_are_the_classifier_without_its_head():

@@ -95,3 +95,21 @@ def test_padding_is_coded_without_infinities():
 def test_weights_that_are_no_factors_are_refused(weights):
     with pytest.raises(ValueError, match="four positive"):
         DeltaCoding(weights)
+
+
+def test_octaves_are_equal_steps_up_to_twice_the_size():
+    anchors = PyramidAnchors.octaves((8, 128), scale=3.0, per_octave=2, offset=0.5)
+    np.testing.assert_allclose(anchors.sizes, [[24, 24 * 2**0.5], [384, 384 * 2**0.5]])
+    assert (anchors.offset, anchors.per_cell) == (0.5, 6)
+
+
+def test_fitted_anchors_fill_the_picture_evenly():
+    """EfficientDet-Lite0 at 320: P7 has 3 x 3 cells of 106.67 pixels, not of 128."""
+    options = {"strides": (128,), "sizes": ((512,),), "aspect_ratios": (1.0,), "offset": 0.5}
+    placed = PyramidAnchors(**options, fitted=True).place((320, 320))
+    stride, half = 320 / 3, 4 * 320 / 3 / 2
+    centers = (np.array([[x, y] for y in range(3) for x in range(3)]) + 0.5) * stride
+    np.testing.assert_allclose(placed, np.concatenate([centers - half, centers + half], 1), rtol=1e-6, atol=1e-4)
+    np.testing.assert_array_equal(
+        PyramidAnchors(**options, fitted=True).place((256, 384)), PyramidAnchors(**options).place((256, 384))
+    )

@@ -7,23 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch_tensors import CLASSES, RESNETS, SHUFFLENETS, SIZES, draw_picture
+from torch_tensors import CLASSES, MOBILENETS, RESNETS, SHUFFLENETS, SIZES, draw_picture
 
-from keras_lightdet.backbones import ResNet, ShuffleNetV2
-from keras_lightdet.convert import load_resnet, load_shufflenet_v2
+from keras_lightdet.backbones import MobileNetV2, ResNet, ShuffleNetV2
+from keras_lightdet.convert import load_mobilenet_v2, load_resnet, load_shufflenet_v2
 
 if any(importlib.util.find_spec(name) is None for name in ("torch", "torchvision")):
     pytest.skip("compares with torch and torchvision; test_golden.py does without", allow_module_level=True)
 
-LIGHT = ("shufflenet_v2_x1_0", "resnet50_dilated")
-NETS = {**SHUFFLENETS, **RESNETS, "resnet50_dilated": {"depth": 50, "dilate_last": True}}
+LIGHT = ("shufflenet_v2_x1_0", "resnet50_dilated", "mobilenet_v2")
+NETS = {**SHUFFLENETS, **RESNETS, **MOBILENETS, "resnet50_dilated": {"depth": 50, "dilate_last": True}}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in LIGHT)) for name in NETS])
 def test_answers_are_torchvisions(name, tmp_path):
     script = Path(__file__).with_name("torchvision_nets.py")
     subprocess.run([sys.executable, script, name, tmp_path], check=True)
-    build, load = (ShuffleNetV2, load_shufflenet_v2) if name in SHUFFLENETS else (ResNet, load_resnet)
+    build, load = ResNet, load_resnet
+    if name in SHUFFLENETS:
+        build, load = ShuffleNetV2, load_shufflenet_v2
+    elif name in MOBILENETS:
+        build, load = MobileNetV2, load_mobilenet_v2
     classifier, features = build(num_classes=CLASSES, **NETS[name]), build(**NETS[name])
     for model in (classifier, features):  # the features leave the head's tensors alone
         load(model, tmp_path / "weights.pth")

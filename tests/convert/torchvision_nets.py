@@ -17,6 +17,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The modules whose outputs are the features.
 SHUFFLE_LEVELS = {"stage2": "P3", "stage3": "P4", "stage4": "P5"}
 RESNET_LEVELS = {"layer1": "P2", "layer2": "P3", "layer3": "P4", "layer4": "P5"}
+MOBILE_LEVELS = {"features.3": "P2", "features.6": "P3", "features.13": "P4", "features.17": "P5"}
 DILATED = "resnet50_dilated"  # stage 5 at stride 16, all of its 3x3 convolutions dilated
 
 
@@ -51,14 +52,18 @@ def build_random(name):
 
 def answers(net, picture):
     """Features and logits for a picture `[1, H, W, 3]`, 0..255, channels last."""
-    levels = RESNET_LEVELS if isinstance(net, torchvision.models.ResNet) else SHUFFLE_LEVELS
+    levels = {
+        torchvision.models.ResNet: RESNET_LEVELS,
+        torchvision.models.ShuffleNetV2: SHUFFLE_LEVELS,
+        torchvision.models.MobileNetV2: MOBILE_LEVELS,
+    }[type(net)]
     found, hooks = {}, []
     for module, level in levels.items():
 
         def keep(_, __, output, level=level):
             found[level] = output.permute(0, 2, 3, 1).numpy()
 
-        hooks.append(getattr(net, module).register_forward_hook(keep))
+        hooks.append(net.get_submodule(module).register_forward_hook(keep))
     pixels = torch.as_tensor(picture).permute(0, 3, 1, 2) / 255
     x = torchvision.transforms.functional.normalize(pixels, MEAN, STD)
     with torch.no_grad():

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.detection.losses import sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
+from keras_lightdet.detection.losses import (
+    huber,
+    sigmoid_cross_entropy,
+    sigmoid_focal_loss,
+    smooth_l1,
+    softmax_cross_entropy,
+)
 
 
 def test_smooth_l1_of_worked_examples():
@@ -49,3 +55,26 @@ def test_sigmoid_cross_entropy_is_the_negative_log_probability():
 def test_a_negative_beta_is_refused():
     with pytest.raises(ValueError, match="beta"):
         smooth_l1(np.zeros(1), np.zeros(1), beta=-1.0)
+
+
+def test_huber_of_worked_examples():
+    np.testing.assert_allclose(
+        huber(np.zeros(3, "f4"), np.float32([0.05, -0.1, 2.0]), delta=0.1), [0.00125, 0.005, 0.195]
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
+def test_focal_loss_is_the_papers_equation(gamma):
+    logits, targets = np.float32([-6, -1, 0, 2, 9, -6, -1, 0, 2, 9]), np.repeat(np.float32([0, 1]), 5)
+    p = 1 / (1 + np.exp(-logits.astype(float)))
+    p_t, alpha_t = np.where(targets == 1, p, 1 - p), np.where(targets == 1, 0.25, 0.75)
+    expected = -alpha_t * (1 - p_t) ** gamma * np.log(p_t)
+    np.testing.assert_allclose(sigmoid_focal_loss(targets, logits, gamma=gamma), expected, rtol=2e-5)
+
+
+def test_focal_loss_and_gradient_of_extreme_logits_are_finite():
+    logits = tf.Variable([300.0, -300.0, 300.0, -300.0])
+    with tf.GradientTape() as tape:
+        loss = sigmoid_focal_loss(np.float32([1, 1, 0, 0]), logits, gamma=1.5)
+    np.testing.assert_allclose(loss, [0, 0.25 * 300, 0.75 * 300, 0], atol=1e-3)
+    np.testing.assert_allclose(tape.gradient(loss, logits), [0, -0.25, 0.75, 0], atol=1e-3)

@@ -30,6 +30,19 @@ def test_eight_pictures_are_learnt_by_heart():
     assert evaluate_coco(data, detections).figures()["AP50"] >= 0.95
 
 
+@pytest.mark.slow
+def test_retinanet_learns_eight_pictures_by_heart():
+    data = load_data(shared_data("bccd"), "trainval")
+    data = dataclasses.replace(data, records=data.records[:8])
+    keras.utils.set_random_seed(0)
+    size, steps = (256, 256), 400
+    model = keras_lightdet.RetinaNet(class_names=data.class_names, input_shape=(*size, 3), variant="mobile_spinenet49")
+    model.compile(keras.optimizers.Adam(warmup_cosine(2e-3, steps, 20), global_clipnorm=10.0))
+    model.fit(train_batches(data, size, 8, seed=0, augment=STILL), steps_per_epoch=steps, verbose=0)
+    detections = predict_data(model, data, 8)
+    assert evaluate_coco(data, detections).figures()["AP50"] >= 0.95
+
+
 def test_coco_mini_trains_and_is_scored():
     """Sparse ids, crowds and pictures without objects go through a few steps and COCO's figures."""
     folder = shared_data("coco_mini")
