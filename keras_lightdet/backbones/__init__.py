@@ -8,6 +8,8 @@ from keras_lightdet.backbones.lcnet import LCNet
 from keras_lightdet.backbones.resnet import ResNet
 from keras_lightdet.backbones.shufflenet_v2 import ShuffleNetV2
 from keras_lightdet.backbones.snet import SNet
+from keras_lightdet.backbones.xception39 import Xception39
+from keras_lightdet.backbones.xception_dfanet import XceptionDFANet
 from keras_lightdet.backbones.xception_light import XceptionLight
 
-__all__ = ["LCNet", "ResNet", "SNet", "ShuffleNetV2", "XceptionLight"]
+__all__ = ["LCNet", "ResNet", "SNet", "ShuffleNetV2", "Xception39", "XceptionDFANet", "XceptionLight"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet, XceptionLight
+from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet, Xception39, XceptionDFANet, XceptionLight
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import copy_layers
 
@@ -19,17 +19,22 @@ NETS = {
     "resnet18": (ResNet, {"depth": 18}, (64, 128, 256, 512)),
     "resnet50_dilated": (ResNet, {"dilate_last": True}, (256, 512, 1024, 2048)),
     "xception_light": (XceptionLight, {}, (144, 288, 576)),
+    "xception39": (Xception39, {}, (64, 128, 256)),
+    "xception_dfanet": (XceptionDFANet, {"variant": "b"}, (32, 64, 128)),
 }
+SLOW = ("shufflenet_v2", "resnet18", "xception39")
 
 
 def draw_images(height, width, batch=1):
     return np.random.default_rng(0).integers(0, 256, (batch, height, width, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_keep", "snet49", "resnet50_dilated", "xception_light"])
+@pytest.mark.parametrize(
+    "name", ["shufflenet_v2_keep", "snet49", "resnet50_dilated", "xception_light", "xception39", "xception_dfanet"]
+)
 def test_features_of_any_size_round_up(name):
     build, options, widths = NETS[name]
-    levels = ("P2", "P3", "P4", "P5")[-len(widths) :]
+    levels = ("P2", "P3", "P4") if name == "xception_dfanet" else ("P2", "P3", "P4", "P5")[-len(widths) :]
     strides = dict(zip(("P2", "P3", "P4", "P5"), (4, 8, 16, 16 if "dilated" in name else 32), strict=True))
     features = build(**options)
     for height, width in ((64, 96), (45, 70)):
@@ -41,9 +46,7 @@ def test_features_of_any_size_round_up(name):
         assert {level: tuple(x.shape) for level, x in found.items()} == expected
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("shufflenet_v2", "resnet18"))) for name in NETS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NETS])
 def test_every_weight_is_trained(name):
     """Where a batch norm follows linearly, the beta before it moves nothing in training; at inference all do."""
     build, options, _ = NETS[name]
@@ -60,7 +63,7 @@ def test_every_weight_is_trained(name):
     assert not [path for path, g in named.items() if np.abs(g).max() < 1e-6 * largest]
 
 
-@pytest.mark.parametrize("build", [ShuffleNetV2, SNet, ResNet, XceptionLight])
+@pytest.mark.parametrize("build", [ShuffleNetV2, SNet, ResNet, XceptionLight, Xception39, XceptionDFANet])
 def test_pictures_are_normalised_as_torchvision_does(build):
     model = build()
     pixels = draw_images(32, 40)
@@ -133,6 +136,8 @@ def test_logits_are_float32_in_half_precision():
         (ResNet, {"depth": 152}, r"depth to be one of \[18, 34, 50, 101\], got 152"),
         (ResNet, {"input_shape": (64, 64, 1)}, "input_shape"),
         (XceptionLight, {"num_classes": -1}, "num_classes"),
+        (Xception39, {"input_shape": (64, 64)}, "input_shape"),
+        (XceptionDFANet, {"variant": "c"}, r"variant to be one of \['a', 'b'\], got 'c'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(build, options, message):
