@@ -4,17 +4,21 @@ from keras_lightdet import backbones
 from keras_lightdet.boxes import Detections
 from keras_lightdet.detection import DetectorModel, OneStageDetector, TwoStageDetector
 from keras_lightdet.drawing import draw
-from keras_lightdet.models import FasterRCNN, LightHeadRCNN, RSANet, ThunderNet
+from keras_lightdet.models import BiSeNet, DFANet, FasterRCNN, LightHeadRCNN, RSANet, ThunderNet
+from keras_lightdet.segmentation import SegmentationModel
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BiSeNet",
+    "DFANet",
     "DetectorModel",
     "Detections",
     "FasterRCNN",
     "LightHeadRCNN",
     "OneStageDetector",
     "RSANet",
+    "SegmentationModel",
     "ThunderNet",
     "TwoStageDetector",
     "backbones",

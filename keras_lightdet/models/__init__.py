@@ -1,8 +1,10 @@
 """Models: one paper, one file."""
 
+from keras_lightdet.models.bisenet import BiSeNet
+from keras_lightdet.models.dfanet import DFANet
 from keras_lightdet.models.faster_rcnn import FasterRCNN
 from keras_lightdet.models.light_head_rcnn import LightHeadRCNN
 from keras_lightdet.models.rsanet import RSANet
 from keras_lightdet.models.thundernet import ThunderNet
 
-__all__ = ["FasterRCNN", "LightHeadRCNN", "RSANet", "ThunderNet"]
+__all__ = ["BiSeNet", "DFANet", "FasterRCNN", "LightHeadRCNN", "RSANet", "ThunderNet"]
