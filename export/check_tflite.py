@@ -3,7 +3,8 @@
     python export/check_tflite.py m.tflite --data-dir my_data --weights out/best.weights.h5
 
 Ends with status 1 if the file has ops that phones lack, scores lower than Keras by more than --max-drop, or answers
-otherwise in MediaPipe (another label, or a corner off by more than 2 pixels).
+otherwise in MediaPipe (another label, or a corner off by more than 2 pixels; of a segmenter, another class in more than
+1 % of the pixels).
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from detector_files import load_detector, load_split
+from segmenter_check import check_segmenter, is_segmenter
 
 from keras_lightdet.boxes.detections import SHOWN_SCORE, Detections
 from keras_lightdet.data.records import DetectionData
@@ -42,6 +44,8 @@ def main(args: argparse.Namespace) -> list[str]:
     print(f"{count_partitions(content)} XNNPACK partitions")
     print("  ".join(f"{name} {count}" for name, count in ops.items()))
     require_allowed_ops(content, custom_ops=[CUSTOM_OP] if CUSTOM_OP in ops else ())
+    if is_segmenter(content):
+        return check_segmenter(args)
     detector = TFLiteDetector(args.tflite)
     print(f"classes: {', '.join(detector.class_names)}")
     faults = []

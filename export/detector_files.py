@@ -1,4 +1,4 @@
-"""What the export commands share: a detector from its weights, pictures from a data set."""
+"""What the export commands share: a model from its weights, pictures from a data set."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import numpy as np
 import keras_lightdet
 from keras_lightdet.data.loading import default_splits, load_data
 from keras_lightdet.data.records import DetectionData
+from keras_lightdet.data.segmentation_data import SegmentationData, load_segmentation, segmentation_splits
 from keras_lightdet.errors import DataError, WeightsError
 from keras_lightdet.images import read_image
 from keras_lightdet.weights import read_record
@@ -14,6 +15,8 @@ from keras_lightdet.weights import read_record
 BUILDERS = {
     build.__name__: build
     for build in (
+        keras_lightdet.BiSeNet,
+        keras_lightdet.DFANet,
         keras_lightdet.FasterRCNN,
         keras_lightdet.LightHeadRCNN,
         keras_lightdet.RSANet,
@@ -23,12 +26,12 @@ BUILDERS = {
 
 
 def load_detector(weights: str | Path):
-    """Returns the trained detector of a .weights.h5 and the record beside it."""
+    """Returns the trained detector or segmenter of a .weights.h5 and the record beside it."""
     name = read_record(weights)["architecture"].get("builder")
     if name not in BUILDERS:
         raise WeightsError(
             f"Expected {str(weights)!r} to be weights of one of {sorted(BUILDERS)}, got {name!r}. "
-            "Do give the weights of a detector of this package."
+            "Do give the weights of a model of this package."
         )
     return BUILDERS[name](weights=weights)
 
@@ -38,7 +41,13 @@ def load_split(data_dir: str | Path, format: str, class_names: tuple[str, ...], 
     return load_data(data_dir, default_splits(data_dir, format)[test], format, class_names=class_names)
 
 
-def draw_pictures(data: DetectionData, count: int, seed: int) -> list[np.ndarray]:
+def load_label_split(data_dir: str | Path, class_names: tuple[str, ...], *, test: bool) -> SegmentationData:
+    """Returns the pictures with labels to score on (`test`), or those that the segmenter was trained on."""
+    train, _, tested = segmentation_splits(data_dir)
+    return load_segmentation(data_dir, tested if test else train, class_names=class_names)
+
+
+def draw_pictures(data: DetectionData | SegmentationData, count: int, seed: int) -> list[np.ndarray]:
     """Returns `count` pictures of a data set, drawn at random; those that cannot be read are left out."""
     order = np.random.default_rng(seed).permutation(len(data.records))
     pictures = []

@@ -4,11 +4,23 @@ from keras_lightdet import backbones
 from keras_lightdet.boxes import Detections
 from keras_lightdet.detection import DetectorModel, OneStageDetector, TwoStageDetector
 from keras_lightdet.drawing import draw
-from keras_lightdet.models import EfficientDet, FasterRCNN, LightHeadRCNN, RetinaNet, RSANet, ThunderNet
+from keras_lightdet.models import (
+    BiSeNet,
+    DFANet,
+    EfficientDet,
+    FasterRCNN,
+    LightHeadRCNN,
+    RetinaNet,
+    RSANet,
+    ThunderNet,
+)
+from keras_lightdet.segmentation import SegmentationModel
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BiSeNet",
+    "DFANet",
     "DetectorModel",
     "Detections",
     "EfficientDet",
@@ -17,6 +29,7 @@ __all__ = [
     "OneStageDetector",
     "RSANet",
     "RetinaNet",
+    "SegmentationModel",
     "ThunderNet",
     "TwoStageDetector",
     "backbones",

@@ -74,6 +74,35 @@ def read_image(path: str | os.PathLike, *, max_pixels: float = MAX_PIXELS) -> np
             raise _unreadable(path, error) from error
 
 
+def read_label_pixels(path: str | os.PathLike, *, colours: bool, max_pixels: float = MAX_PIXELS) -> np.ndarray:
+    """Reads a label picture as it is stored: palette indices and grey values stay what they are.
+
+    Args:
+        path: The file.
+        colours: Whether colours stand for classes; a palette is then looked up.
+        max_pixels: Largest width times height that is decoded.
+
+    Returns:
+        Integers `[height, width]`, or uint8 `[height, width, 3]` for colours.
+
+    Raises:
+        DataError: As `read_image`, or a picture in colours where values are expected.
+    """
+    path = os.fspath(path)
+    image, _ = _open(path, max_pixels)
+    with image:
+        try:
+            pixels = np.asarray(image.convert("RGB") if colours else image)
+        except Exception as error:  # Pillow's plug-ins raise any type on a damaged file.
+            raise _unreadable(path, error) from error
+    if not colours and pixels.ndim != 2:
+        raise DataError(
+            f"Expected {path!r} to have one value a pixel, got mode {image.mode}. List the classes' colours instead, "
+            "or save it as a grey or palette picture."
+        )
+    return pixels
+
+
 def read_header(path: str | os.PathLike, *, max_pixels: float = MAX_PIXELS) -> ImageHeader:
     """Reads a picture's stored size and orientation without decoding it.
 

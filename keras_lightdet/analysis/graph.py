@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import keras
 
-from keras_lightdet.detection import DetectorModel
+from keras_lightdet.guarded_model import GuardedModel
 
 # Multiplications between activations, and layers of layers: nothing here counts them or sees through them.
 _OPAQUE_OPERATIONS = ("Dot", "Einsum", "Matmul", "Tensordot")
@@ -50,14 +50,14 @@ def trace(model: keras.Model, input_shape: Sequence[int] | None = None, *, free_
     """Lists the calls of a functional model, those of nested models included, without computing anything.
 
     Args:
-        model: A functional or sequential model, or a detector (its `networks`, one after the other).
+        model: A functional or sequential model, or a detector or segmenter (its `networks`, one after the other).
         input_shape: `(height, width, channels)`, without the batch; None takes the model's own.
         free_side: What stands for a side that is still unknown; None makes that an error.
 
     Raises:
         ValueError: If a size is unknown, or the model or one nested in it is not functional.
     """
-    if isinstance(model, DetectorModel):
+    if isinstance(model, GuardedModel):
         size = tuple(input_shape[:2]) if input_shape else model.input_size
         graphs = [_trace_one(network, shapes, None) for network, shapes in model.networks(size)]
         calls = tuple(call for graph in graphs for call in graph.calls)

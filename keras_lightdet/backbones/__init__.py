@@ -12,6 +12,8 @@ from keras_lightdet.backbones.resnet import ResNet
 from keras_lightdet.backbones.shufflenet_v2 import ShuffleNetV2
 from keras_lightdet.backbones.snet import SNet
 from keras_lightdet.backbones.spinenet import SpineNet
+from keras_lightdet.backbones.xception39 import Xception39
+from keras_lightdet.backbones.xception_dfanet import XceptionDFANet
 from keras_lightdet.backbones.xception_light import XceptionLight
 
 __all__ = [
@@ -23,5 +25,7 @@ __all__ = [
     "SNet",
     "ShuffleNetV2",
     "SpineNet",
+    "Xception39",
+    "XceptionDFANet",
     "XceptionLight",
 ]

@@ -6,7 +6,7 @@ from functools import partial
 import keras
 from keras import layers
 
-from keras_lightdet.layers import TORCH_NORM, NormalizeImages, conv_bn_act, depthwise_bn_act
+from keras_lightdet.layers import TORCH_NORM, NormalizeImages, conv_bn_act, depthwise_bn_act, separable_bn_act
 
 # Mean and standard deviation of ImageNet's red, green and blue in 0..1, which torchvision's weights were trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -16,6 +16,7 @@ CLASSES = 1000
 # The same unit in PyTorch's convention: padding alike on both sides, its batch norm.
 torch_conv = partial(conv_bn_act, padding="symmetric", norm=TORCH_NORM)
 torch_depthwise = partial(depthwise_bn_act, padding="symmetric", norm=TORCH_NORM)
+torch_separable = partial(separable_bn_act, padding="symmetric", norm=TORCH_NORM)
 
 
 def normalized_images(

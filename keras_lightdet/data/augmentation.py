@@ -130,7 +130,7 @@ def choose_window(rng: np.random.Generator, boxes: np.ndarray, spec: AugmentSpec
 def zoom_out_window(rng: np.random.Generator, spec: AugmentSpec) -> Window:
     """A window of 1 to `zoom_out_max` sides around the picture."""
     side = rng.uniform(1.0, spec.zoom_out_max)
-    return _slide(rng, side, side)
+    return slide_window(rng, side, side)
 
 
 def jitter_window(rng: np.random.Generator, spec: AugmentSpec) -> Window:
@@ -138,7 +138,7 @@ def jitter_window(rng: np.random.Generator, spec: AugmentSpec) -> Window:
     low, high = spec.jitter_scale
     scale = low * (high / low) ** rng.random()
     stretch = spec.jitter_aspect ** (rng.random() - 0.5)
-    return _slide(rng, stretch / scale, 1.0 / (stretch * scale))
+    return slide_window(rng, stretch / scale, 1.0 / (stretch * scale))
 
 
 def crop_window(rng: np.random.Generator, boxes: np.ndarray, spec: AugmentSpec) -> Window:
@@ -183,7 +183,7 @@ def mosaic_parts(
         part = (size[0] - y if low else y, size[1] - x if right else x)
         width, height = part[1] / size[1], part[0] / size[0]
         zoom = rng.uniform(1.0, 1.0 / max(width, height))
-        window = _slide(rng, width * zoom, height * zoom)
+        window = slide_window(rng, width * zoom, height * zoom)
         parts.append(Part(source, window, (y if low else 0, x if right else 0), part))
     return parts
 
@@ -206,7 +206,7 @@ def area(sides: np.ndarray) -> np.ndarray:
     return sides[..., 0] * sides[..., 1]
 
 
-def _slide(rng: np.random.Generator, width: float, height: float) -> Window:
+def slide_window(rng: np.random.Generator, width: float, height: float) -> Window:
     """A window of these sides at a random place: inside the picture where it is smaller, around it where larger."""
     x, y = rng.random() * (1.0 - width), rng.random() * (1.0 - height)
     return (x, y, x + width, y + height)

@@ -39,11 +39,15 @@ class SceneSpec:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, uint8 `[H, W, 3]`, and its objects: boxes as int `[n, 4]` xyxy pixels, and their class names."""
+    """A picture, uint8 `[H, W, 3]`, and its objects: boxes as int `[n, 4]` xyxy pixels, and their class names.
+
+    `labels`, uint8 `[H, W]`, says what each pixel shows: 0 for the background, 1 and up for `SCENE_CLASS_NAMES`.
+    """
 
     image: np.ndarray
     boxes: np.ndarray
     names: tuple[str, ...]
+    labels: np.ndarray
 
 
 def draw_scenes(
@@ -78,6 +82,34 @@ def draw_scenes(
     return root
 
 
+def draw_label_scenes(
+    root: str | Path, splits: dict[str, int], *, seed: int = 0, spec: SceneSpec | None = None
+) -> Path:
+    """Writes drawn scenes with label pictures in SegNet's layout; the same arguments write the same files.
+
+    Args:
+        root: The folder to write; made where absent.
+        splits: Number of pictures by split name, such as `{"train": 200, "test": 50}`.
+        seed: Of everything drawn.
+        spec: What the scenes hold; None takes the defaults.
+
+    Returns:
+        `root`, for `load_segmentation`.
+    """
+    root, number = Path(root), 0
+    for split, size in splits.items():
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        for _ in range(size):
+            scene, stem = draw_scene([seed, number], spec), f"scene_{number:05d}"
+            Image.fromarray(scene.image).save(root / split / f"{stem}.jpg", quality=_JPEG_QUALITY)
+            Image.fromarray(scene.labels).save(root / f"{split}annot" / f"{stem}.png")
+            number += 1
+    names = ("background", *SCENE_CLASS_NAMES)
+    (root / "labels.txt").write_text("".join(f"{value} {name}\n" for value, name in enumerate(names)))
+    return root
+
+
 def draw_scene(seed: int | Sequence[int], spec: SceneSpec | None = None) -> Scene:
     """Draws one scene; boxes span the whole object, as far as the picture reaches, even where another covers it."""
     spec = spec or SceneSpec()
@@ -97,7 +129,10 @@ def draw_scene(seed: int | Sequence[int], spec: SceneSpec | None = None) -> Scen
         drawn = _try_object(rng, canvas, drawn, name, mask, left, top, hue)
     boxes = np.int64([box for box, _, _, _ in drawn]).reshape(-1, 4)
     image = np.asarray(canvas).astype(np.int16) + rng.integers(-6, 7, (height, width, 1), dtype=np.int16)
-    return Scene(np.clip(image, 0, 255).astype(np.uint8), boxes, tuple(name for _, name, _, _ in drawn))
+    labels = np.zeros((height, width), np.uint8)
+    for _, name, shown, _ in drawn:
+        labels[shown] = SCENE_CLASS_NAMES.index(name) + 1
+    return Scene(np.clip(image, 0, 255).astype(np.uint8), boxes, tuple(name for _, name, _, _ in drawn), labels)
 
 
 def _try_object(rng, canvas: Image.Image, drawn: list, name: str, mask: np.ndarray, left: int, top: int, hue) -> list:

@@ -1,10 +1,11 @@
 """A trained detector to a checked .tflite file."""
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ from keras_lightdet.images import resize_image
 
 CALIBRATION_PICTURES = 100  # more changed nothing measurable
 MAX_SAMPLE_BYTES = 1e9
+
+Judged = TypeVar("Judged")
 
 _SPLICE_TOLERANCE = 1e-5
 _PICTURE_SIZE = (1000, 1000)  # overlaps do not depend on it, but `pairwise_iou` expects pixels
@@ -94,7 +97,7 @@ def export_tflite(
     """
     if postprocess not in POSTPROCESS_FORMS:
         raise ExportError(f"Expected postprocess to be one of {POSTPROCESS_FORMS}, got {postprocess!r}. Do choose one.")
-    _require_float32(model)
+    require_float32(model)
     pictures = [resize_image(picture, model.input_size) for picture in islice(calibration, CALIBRATION_PICTURES)]
     if not pictures:
         raise ExportError(
@@ -163,19 +166,33 @@ def _within_memory(samples: Sequence[Outputs]) -> Sequence[Outputs]:
 
 
 def _write_checked(path: Path, made: _Made, whole: bytes, custom_ops: Collection[str]) -> ExportReport:
-    """Writes the file aside, judges it, and moves it into place if it is sound."""
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        write_synced(aside, whole)
-        written = flatbuffer.read_content(aside)
+    """Writes the file, if it is sound."""
+
+    def check(written: bytes) -> tuple[dict[str, int], int, float]:
         ops = verify.require_allowed_ops(written, custom_ops=custom_ops)
         outputs = require_same_whole(made.parts, Graph(written), made.samples, _SPLICE_TOLERANCE)
-        found, alike = 0, 1.0
-        if set(OUTPUTS) <= set(outputs[0]):
-            found = sum(int(own["count"][0]) for own in outputs)
-            alike = verify.agreement(
-                _detections(made.samples), _detections(outputs), min_iou=_ALIKE_IOU, score_tolerance=_ALIKE_SCORE
-            )
+        if not set(OUTPUTS) <= set(outputs[0]):
+            return ops, 0, 1.0
+        alike = verify.agreement(
+            _detections(made.samples), _detections(outputs), min_iou=_ALIKE_IOU, score_tolerance=_ALIKE_SCORE
+        )
+        return ops, sum(int(own["count"][0]) for own in outputs), alike
+
+    ops, found, alike = put_in_place(path, whole, check)
+    partitions = verify.count_partitions(whole)
+    return ExportReport(str(path), len(whole), ops, partitions, made.errors, found, alike)
+
+
+def put_in_place(path: Path, content: bytes, check: Callable[[bytes], Judged]) -> Judged:
+    """Writes a file aside, moves it into place if `check` of what was written raises nothing, and returns its answer.
+
+    Raises:
+        ExportError: Of `check`, or the folder cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        write_synced(aside, content)
+        judged = check(flatbuffer.read_content(aside))
         os.replace(aside, path)
     except OSError as error:
         raise ExportError(
@@ -183,15 +200,15 @@ def _write_checked(path: Path, made: _Made, whole: bytes, custom_ops: Collection
         ) from None
     finally:
         aside.unlink(missing_ok=True)
-    partitions = verify.count_partitions(whole)
-    return ExportReport(str(path), len(whole), ops, partitions, made.errors, found, alike)
+    return judged
 
 
 def _detections(outputs: Sequence[Outputs]) -> list[Detections]:
     return [to_detections(own, _PICTURE_SIZE, ()) for own in outputs]
 
 
-def _require_float32(model) -> None:
+def require_float32(model) -> None:
+    """Raises an `ExportError` for a model whose layers compute in another type."""
     layers = model._flatten_layers(include_self=False)
     others = {layer.compute_dtype for layer in layers} - {"float32", None}
     if others:

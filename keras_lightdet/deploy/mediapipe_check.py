@@ -1,4 +1,4 @@
-"""What the real MediaPipe runtime makes of a .tflite: its ObjectDetector, in a process of its own with a time limit."""
+"""What the real MediaPipe runtime makes of a .tflite, in a process of its own with a time limit."""
 
 import json
 import subprocess
@@ -53,24 +53,54 @@ def detect_with_mediapipe(
     """
     class_names = read_labels(path)
     with tempfile.TemporaryDirectory() as folder:
-        pictures, answer = Path(folder) / "pictures.npz", Path(folder) / "answer.json"
-        np.savez(pictures, *images)  # arr_0, arr_1, ..
-        command = [sys.executable, mediapipe_runner.__file__, str(path), str(pictures), str(answer)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=time_limit, check=False)
-        except subprocess.TimeoutExpired:
-            raise ExportError(
-                f"Expected MediaPipe to answer for {str(path)!r} within {time_limit} s, it did not. "
-                "Do check the file's metadata, or raise the limit."
-            ) from None
-        if done.returncode or not answer.exists():
-            raise ExportError(
-                f"Expected MediaPipe to run {str(path)!r}, got exit status {done.returncode}: "
-                f"...{done.stderr.strip()[-_KEPT_ERROR:]} Do check that mediapipe is installed and the file "
-                "whole."
-            )
+        answer = Path(folder) / "answer.json"
+        _run("detect", path, images, answer, time_limit)
         found = json.loads(answer.read_text(encoding="utf-8"))
     return [_to_detections(one, class_names) for one in found]
+
+
+def segment_with_mediapipe(
+    path: str | Path, images: Sequence[np.ndarray], *, time_limit: float = TIME_LIMIT
+) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Runs a .tflite in `mediapipe.tasks.vision.ImageSegmenter`.
+
+    Args:
+        path: A file with metadata.
+        images: Uint8 `[H, W, 3]` RGB pictures of any size.
+        time_limit: Seconds for all of it.
+
+    Returns:
+        The category mask of each picture, uint8 `[H, W]`, and the labels that MediaPipe read from the file.
+
+    Raises:
+        ExportError: MediaPipe refuses the file, dies, or takes longer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.npz"
+        _run("segment", path, images, answer, time_limit)
+        with np.load(answer, allow_pickle=False) as found:
+            *masks, labels = (found[name] for name in found.files)
+    return masks, tuple(labels.tolist())
+
+
+def _run(task: str, path: str | Path, images: Sequence[np.ndarray], answer: Path, time_limit: float) -> None:
+    """Has `mediapipe_runner` write `answer`."""
+    pictures = answer.with_name("pictures.npz")
+    np.savez(pictures, *images)  # arr_0, arr_1, ..
+    command = [sys.executable, mediapipe_runner.__file__, task, str(path), str(pictures), str(answer)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=time_limit, check=False)
+    except subprocess.TimeoutExpired:
+        raise ExportError(
+            f"Expected MediaPipe to answer for {str(path)!r} within {time_limit} s, it did not. "
+            "Do check the file's metadata, or raise the limit."
+        ) from None
+    if done.returncode or not answer.exists():
+        raise ExportError(
+            f"Expected MediaPipe to run {str(path)!r}, got exit status {done.returncode}: "
+            f"...{done.stderr.strip()[-_KEPT_ERROR:]} Do check that mediapipe is installed and the file "
+            "whole."
+        )
 
 
 def in_whole_pixels(found: Detections) -> Detections:

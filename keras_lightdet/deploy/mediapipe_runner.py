@@ -1,17 +1,18 @@
-"""The program that runs a .tflite in MediaPipe's ObjectDetector; `mediapipe_check` starts it in a process of its own.
+"""The program that runs a .tflite in MediaPipe; `mediapipe_check` starts it in a process of its own.
 
 It imports nothing of this package: MediaPipe can die or hang on a file it does not like, and must not take
 the caller along, nor wait for TensorFlow to load.
 
-    python mediapipe_runner.py model.tflite pictures.npz answer.json
+    python mediapipe_runner.py detect model.tflite pictures.npz answer.json
+    python mediapipe_runner.py segment model.tflite pictures.npz answer.npz
 """
 
 import json
 import sys
 
 
-def run(model_path: str, pictures_path: str, answer_path: str) -> None:
-    """Writes, per picture of the .npz, the boxes (xywh pixels), scores and label names found."""
+def detect(model_path: str, pictures_path: str, answer_path: str) -> None:
+    """Writes, per picture of the .npz, the boxes (xywh pixels), scores and label names that ObjectDetector finds."""
     import mediapipe
     import numpy as np
     from mediapipe.tasks.python import BaseOptions, vision
@@ -29,6 +30,27 @@ def run(model_path: str, pictures_path: str, answer_path: str) -> None:
         json.dump(answer, file)
 
 
+def segment(model_path: str, pictures_path: str, answer_path: str) -> None:
+    """Writes, per picture of the .npz, ImageSegmenter's category mask, uint8, and last the labels that it read."""
+    import mediapipe
+    import numpy as np
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.ImageSegmenterOptions(
+        base_options=BaseOptions(model_asset_path=model_path),
+        running_mode=vision.RunningMode.IMAGE,
+        output_category_mask=True,
+        output_confidence_masks=False,
+    )
+    segmenter = vision.ImageSegmenter.create_from_options(options)
+    with np.load(pictures_path, allow_pickle=False) as pictures:
+        images = [
+            mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pictures[key]) for key in pictures.files
+        ]
+    masks = [np.squeeze(segmenter.segment(image).category_mask.numpy_view()).copy() for image in images]
+    np.savez(answer_path, *masks, np.array(segmenter.labels))
+
+
 def _plain(detection) -> list[dict]:
     """One entry for each category: MediaPipe joins detections of several classes that have the same box."""
     box = detection.bounding_box
@@ -40,4 +62,4 @@ def _plain(detection) -> list[dict]:
 
 
 if __name__ == "__main__":
-    run(*sys.argv[1:])
+    {"detect": detect, "segment": segment}[sys.argv[1]](*sys.argv[2:])

@@ -1,4 +1,4 @@
-"""TFLite Metadata for detectors, in the form MediaPipe's ObjectDetector demands, labels packed inside.
+"""TFLite Metadata for detectors and segmenters, in the form MediaPipe demands, labels packed inside.
 
 The tables are written by slot number (TFLite metadata_schema.fbs, identifier M001) with the flatbuffers
 package alone: the writers that MediaPipe and tflite-support ship no longer import beside current TensorFlow.
@@ -31,7 +31,10 @@ _FEATURE, _IMAGE, _BOUNDING_BOX = 1, 2, 3  # ContentProperties
 _NORMALIZATION = 1  # ProcessUnitOptions
 _RGB = 1  # ColorSpaceType
 _BOUNDARIES = 1  # BoundingBoxType
-_VALUE_LABELS = 3  # AssociatedFileType: a value is a line number
+_AXIS_LABELS, _VALUE_LABELS = 2, 3  # AssociatedFileType: the place on the last axis, or a value, is a line number
+# What MediaPipe's ImageSegmenter is told beside the tables: a table of its own, with the activation it shall apply.
+_SEGMENTER_OPTIONS, _OPTIONS_IDENTIFIER = "SEGMENTER_METADATA", b"V001"
+_NO_ACTIVATION, _SOFTMAX = 0, 2
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,32 @@ def add_metadata(content: bytes, class_names: Sequence[str], *, name: str) -> by
     return pack_labels(flatbuffer.pack(model), class_names)
 
 
-def describe(model, name: str, outputs: Sequence[_Table]) -> None:
+def add_segmenter_metadata(content: bytes, class_names: Sequence[str], *, name: str, softmax_left: bool) -> bytes:
+    """Describes a segmenter's one output, `[1, H, W, K]`, and packs its labels.
+
+    Args:
+        content: A flatbuffer of one output.
+        class_names: Names in label order.
+        name: What the model calls itself.
+        softmax_left: Whether the output are logits, which the client makes probabilities of.
+
+    Returns:
+        The flatbuffer with the metadata inside, and a zip with `labels.txt` behind it.
+
+    Raises:
+        ExportError: A class name that does not fit on a line.
+    """
+    model = flatbuffer.unpack(content)
+    masks = _Table({0: "masks", 3: _content(_FEATURE, _Table()), 6: [_Table({0: LABELS_FILE}, {2: _AXIS_LABELS})]})
+    activation = _Table(enums={0: _SOFTMAX if softmax_left else _NO_ACTIVATION})
+    options = np.frombuffer(_encode(activation, _OPTIONS_IDENTIFIER), np.uint8)
+    describe(model, name, [masks], [_Table({0: _SEGMENTER_OPTIONS, 1: options})])
+    return pack_labels(flatbuffer.pack(model), class_names)
+
+
+def describe(model, name: str, outputs: Sequence[_Table], custom: Sequence[_Table] = ()) -> None:
     """Gives a model object the metadata of a network that takes raw pixels, its outputs described in their order."""
-    _set_entry(model, _encode(_model_table(name, outputs)))
+    _set_entry(model, _encode(_model_table(name, outputs, custom), _IDENTIFIER))
 
 
 def feature_table(name: str, labels: str | None = None) -> _Table:
@@ -123,7 +149,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     return tuple(text.decode("utf-8", "replace").splitlines())
 
 
-def _model_table(name: str, outputs: Sequence[_Table]) -> _Table:
+def _model_table(name: str, outputs: Sequence[_Table], custom: Sequence[_Table]) -> _Table:
     image = _Table(
         {
             0: "image",
@@ -132,7 +158,7 @@ def _model_table(name: str, outputs: Sequence[_Table]) -> _Table:
             5: _Table({0: np.float32([255]), 1: np.float32([0])}),
         }
     )
-    graph = _Table({2: [image], 3: list(outputs)})
+    graph = _Table({2: [image], 3: list(outputs), **({9: list(custom)} if custom else {})})
     return _Table({0: name, 3: [graph], 7: _MIN_PARSER_VERSION})
 
 
@@ -148,11 +174,11 @@ def _content(kind: int, properties: _Table) -> _Table:
     return _Table({1: properties}, {0: kind})
 
 
-def _encode(table: _Table) -> bytes:
+def _encode(table: _Table, identifier: bytes) -> bytes:
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)
-    builder.Finish(_write(builder, table), file_identifier=_IDENTIFIER)
+    builder.Finish(_write(builder, table), file_identifier=identifier)
     return bytes(builder.Output())
 
 

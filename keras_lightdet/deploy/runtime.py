@@ -1,4 +1,4 @@
-"""Running an exported .tflite: the detector of a file, equal to the Keras model it was made from."""
+"""Running an exported .tflite: the detector or segmenter of a file, equal to the Keras model it was made from."""
 
 import importlib
 import logging
@@ -15,8 +15,11 @@ from keras_lightdet.deploy.metadata import read_labels
 from keras_lightdet.deploy.postprocess import OUTPUTS
 from keras_lightdet.errors import ExportError
 from keras_lightdet.images import read_image, resize_image
+from keras_lightdet.segmentation.model import to_labels
 
 _LOGGER = logging.getLogger(__name__)
+
+MASKS = "masks"  # a segmenter's output, `[1, H, W, K]`
 
 Picture = np.ndarray | str | Path
 
@@ -139,6 +142,46 @@ class TFLiteDetector:
         resized = resize_image(image, self.input_size)
         found = self._graph.run({"images": resized[None]})
         return to_detections(found, image.shape[:2], self.class_names).above(score_threshold)
+
+
+class TFLiteSegmenter:
+    """A segmenter out of a .tflite file.
+
+    Args:
+        path: A file written by `export_segmenter`.
+        num_threads: Threads of the interpreter.
+
+    Attributes:
+        input_size: `(H, W)` of the network.
+        class_names: The labels packed in the file.
+
+    Raises:
+        ExportError: The file is absent, damaged, without labels, or no segmenter's.
+    """
+
+    def __init__(self, path: str | Path, *, num_threads: int = 1):
+        name = repr(str(path))
+        self.class_names = read_labels(path)
+        self._graph = Graph(flatbuffer.read_content(path), num_threads=num_threads, name=name)
+        if list(self._graph.input_shapes) != ["images"] or self._graph.output_names != (MASKS,):
+            raise ExportError(
+                f"Expected {name} to take 'images' and give {MASKS!r}, got {list(self._graph.input_shapes)} and "
+                f"{self._graph.output_names}. Do export it from a segmenter."
+            )
+        self.input_size: tuple[int, int] = self._graph.input_shapes["images"][1:3]
+
+    def segment(self, images: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
+        """Tells the class of every pixel, as `SegmentationModel.segment` does: uint8 `[H, W]` of the picture given."""
+        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            return self._segment_one(images)
+        return [self._segment_one(image) for image in images]
+
+    def _segment_one(self, picture: Picture) -> np.ndarray:
+        image = read_image(picture) if isinstance(picture, str | Path) else np.asarray(picture)
+        if image.ndim != 3 or image.shape[-1] != 3:
+            raise ValueError(f"Expected a picture of shape [H, W, 3], got {image.shape}. Do convert it to RGB.")
+        masks = self._graph.run({"images": resize_image(image, self.input_size)[None]})[MASKS]
+        return to_labels(masks[0], image.shape[:2])
 
 
 def to_detections(outputs: Mapping[str, np.ndarray], size: tuple[int, int], class_names: Sequence[str]) -> Detections:

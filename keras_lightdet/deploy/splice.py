@@ -108,4 +108,5 @@ def _min_runtime_version(model):
 
 
 def _version_key(data: bytes) -> list[int]:
-    return [int(part) for part in data.rstrip(b"\0").decode().split(".")]
+    parts = data.rstrip(b"\0").decode().split(".")
+    return [int(part or 0) for part in parts]  # a part without ops has an empty version

@@ -9,8 +9,8 @@ from keras_lightdet.boxes import BACKGROUND, DeltaCoding, IoUMatch, PyramidAncho
 from keras_lightdet.boxes.proposals import UNIT_CODING
 from keras_lightdet.boxes.spec import Spec
 from keras_lightdet.detection.losses import huber, sigmoid_focal_loss
-from keras_lightdet.detection.model import global_sum
 from keras_lightdet.detection.placing import place_boxes
+from keras_lightdet.guarded_model import global_sum
 
 # Sigmoids are within 0.0004 of their ends there, under any threshold of scores.
 _LOGIT_LIMITS = (-8.0, 8.0)

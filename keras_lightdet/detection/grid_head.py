@@ -19,8 +19,8 @@ from keras_lightdet.boxes import (
 from keras_lightdet.boxes.overlap import box_area
 from keras_lightdet.boxes.spec import Spec
 from keras_lightdet.detection.losses import sigmoid_cross_entropy
-from keras_lightdet.detection.model import global_sum
 from keras_lightdet.detection.placing import is_known
+from keras_lightdet.guarded_model import global_sum
 
 # Sigmoids are within 0.0004 of their ends there, under any threshold of scores.
 _LOGIT_LIMITS = (-8.0, 8.0)

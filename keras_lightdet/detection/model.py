@@ -1,22 +1,19 @@
-"""DetectorModel: one train step, test step, predict step and `detect` for every detector of the package."""
+"""DetectorModel: one predict step and `detect` for every detector of the package."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import ops
 
 from keras_lightdet.boxes import Detections, SelectSpec, select_detections
 from keras_lightdet.boxes.detections import SHOWN_SCORE
 from keras_lightdet.detection.stages import Stage
+from keras_lightdet.guarded_model import GuardedModel
 from keras_lightdet.images import read_image, resize_image
 
-MAX_HALTED_SOURCES = 256
 
-
-class DetectorModel(keras.Model):
+class DetectorModel(GuardedModel):
     """A detector that trains by stock `compile` and `fit` and answers by `detect`.
 
     A leaf writes `call(images) -> raw`, `compute_losses(images, targets, training) -> {name: scalar}`,
@@ -46,69 +43,22 @@ class DetectorModel(keras.Model):
         architecture: Mapping | None = None,
         name: str | None = None,
     ):
-        super().__init__(name=name)
-        self.class_names = tuple(class_names)
-        self.input_size = tuple(input_size)
-        self.select = select
-        self.architecture = dict(architecture or {})
-        self._trackers = {key: keras.metrics.Mean(name=key) for key in ("loss", *loss_names)}
-        # Set by the first loss that is not finite: it stops all later gradients until Python looks.
-        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        self.halted = tf.Variable(False, trainable=False, aggregation=first, name="halted")
-        self.halted_sources = tf.Variable(
-            tf.fill([MAX_HALTED_SOURCES], -1), trainable=False, aggregation=first, name="halted_sources"
+        super().__init__(
+            class_names=class_names,
+            input_size=input_size,
+            loss_names=loss_names,
+            architecture=architecture,
+            name=name,
         )
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes are told apart."""
-        return len(self.class_names)
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """The running means of the losses."""
-        return list(self._trackers.values())
-
-    def compute_losses(self, images, targets, training: bool) -> dict:
-        """Returns the weighted parts of the loss: this replica's share, divided by the count of all replicas."""
-        raise NotImplementedError(f"{type(self).__name__} must define compute_losses.")
+        self.select = select
 
     def decode(self, raw: dict) -> tuple:
         """Returns boxes `[B, N, 4]` (xyxy pixels, inside the input) and scores `[B, N, K]`, 0..1."""
         raise NotImplementedError(f"{type(self).__name__} must define decode.")
 
-    def networks(self, input_size: tuple[int, int] | None = None) -> list[tuple[keras.Model, list[tuple]]]:
-        """Returns the functional models in the order they run, each with the shapes of its inputs without the batch.
-
-        Args:
-            input_size: `(height, width)` in pixels; `None` takes the detector's own.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define networks.")
-
     def stages(self) -> list[Stage]:
         """Returns the functions that make up `call` at inference, in their order: what a .tflite is made of."""
         raise NotImplementedError(f"{type(self).__name__} must define stages.")
-
-    def train_step(self, data) -> dict:
-        """Takes one optimizer step on a batch; from a loss that is not finite on, no gradient reaches the weights."""
-        images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            losses = self.compute_losses(images, targets, training=True)
-            extra = [penalty / _num_replicas() for penalty in self.losses]
-            loss = ops.sum(ops.stack([*losses.values(), *extra]))
-            scaled = self.optimizer.scale_loss(loss)
-        variables = self.trainable_weights
-        gradients = tape.gradient(scaled, variables)
-        halted = self._watch(loss, targets)
-        gradients = [_zero_where(halted, gradient) for gradient in gradients]
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self._track(loss, losses, images)
-
-    def test_step(self, data) -> dict:
-        """Computes the losses of a batch as at inference."""
-        images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
-        losses = self.compute_losses(images, targets, training=False)
-        return self._track(ops.sum(ops.stack(list(losses.values()))), losses, images)
 
     def predict_step(self, data) -> dict:
         """Returns the selected detections of a batch in pixels of the network input, see `select_detections`."""
@@ -141,10 +91,6 @@ class DetectorModel(keras.Model):
             found.append(to_detections(answer, image.shape[:2], self.input_size, self.class_names))
         return [each.above(score_threshold) for each in found]
 
-    def build(self, input_shape=None) -> None:
-        """Marks the model as built: its networks were built with it."""
-        self.built = True
-
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
         return {
@@ -154,26 +100,6 @@ class DetectorModel(keras.Model):
             "architecture": self.architecture,
             "name": self.name,
         }
-
-    def _watch(self, loss, targets) -> tf.Tensor:
-        """Notes the pictures of the first batch whose loss is not finite; true from then on."""
-        bad = global_sum(tf.cast(~tf.math.is_finite(loss), tf.float32)) > 0
-        if "sources" in targets:
-            sources = tf.reshape(_gather_replicas(tf.cast(targets["sources"], tf.int32)), [-1])[:MAX_HALTED_SOURCES]
-            sources = tf.pad(sources, [[0, MAX_HALTED_SOURCES - tf.shape(sources)[0]]], constant_values=-1)
-            first_time = bad & ~self.halted
-            self.halted_sources.assign(tf.where(first_time, sources, self.halted_sources))
-        halted = self.halted | bad
-        self.halted.assign(halted)
-        return halted
-
-    def _track(self, loss, losses: dict, images) -> dict:
-        with tf.control_dependencies([loss]):
-            # Without the loss before it a constant weight is counted once more when the data run out.
-            weight = tf.identity(tf.cast(tf.shape(images)[0], tf.float32))
-        for key, value in {"loss": loss, **losses}.items():
-            self._trackers[key].update_state(value * _num_replicas(), weight)
-        return {key: tracker.result() for key, tracker in self._trackers.items()}
 
 
 def to_detections(
@@ -195,23 +121,3 @@ def to_detections(
     boxes = np.asarray(answer["boxes"][:count], "float32") * scale
     scores, labels = np.asarray(answer["scores"][:count]), np.asarray(answer["labels"][:count], "int32")
     return Detections(boxes, scores, labels, tuple(class_names))
-
-
-def global_sum(value: tf.Tensor) -> tf.Tensor:
-    """Sums a scalar over the replicas of a distribution strategy."""
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce("sum", value) if _num_replicas() > 1 else value
-
-
-def _gather_replicas(value: tf.Tensor) -> tf.Tensor:
-    context = tf.distribute.get_replica_context()
-    return context.all_gather(value, axis=0) if _num_replicas() > 1 else value
-
-
-def _num_replicas() -> int:
-    context = tf.distribute.get_replica_context()
-    return context.num_replicas_in_sync if context is not None else 1
-
-
-def _zero_where(halted: tf.Tensor, gradient: tf.Tensor | None) -> tf.Tensor | None:
-    return None if gradient is None else tf.where(halted, tf.zeros_like(gradient), gradient)

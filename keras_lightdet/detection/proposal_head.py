@@ -20,7 +20,7 @@ from keras_lightdet.boxes import (
 from keras_lightdet.boxes.proposals import UNIT_CODING
 from keras_lightdet.boxes.spec import Spec
 from keras_lightdet.detection.losses import sigmoid_cross_entropy, smooth_l1
-from keras_lightdet.detection.model import global_sum
+from keras_lightdet.guarded_model import global_sum
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")

@@ -21,7 +21,7 @@ from keras_lightdet.boxes import (
 )
 from keras_lightdet.boxes.spec import Spec
 from keras_lightdet.detection.losses import smooth_l1, softmax_cross_entropy
-from keras_lightdet.detection.model import global_sum
+from keras_lightdet.guarded_model import global_sum
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")

@@ -1,9 +1,9 @@
-"""A sheet of pictures with what a detector found beside what is labelled."""
+"""A sheet of pictures with what a model found beside what is labelled."""
 
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_lightdet.boxes.detections import SHOWN_SCORE, Detections
 from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.data.segmentation_data import SegmentationData
 from keras_lightdet.drawing import IGNORED_COLOUR, class_colour, draw
 from keras_lightdet.errors import DataError
 from keras_lightdet.images import read_image
+from keras_lightdet.label_drawing import draw_labels, present_classes
 
 _log = logging.getLogger(__name__)
 
@@ -101,12 +103,48 @@ def draw_grid(
     return _framed(_stacked([*rows, _legend(detections, truths, class_names, min_score, rows[0].width)]))
 
 
+def save_label_grid(
+    data: SegmentationData, found: Mapping[int, np.ndarray], path: str | os.PathLike, *, columns: int = _COLUMNS
+) -> None:
+    """Writes a sheet of found labels beside the true ones, with a legend below.
+
+    Args:
+        data: The labelled pictures.
+        found: By index of the record: labels, uint8 of the picture's size.
+        path: The picture file to write; its folder is made.
+        columns: Pairs in a row.
+
+    Raises:
+        DataError: There is none, or a picture or its labels cannot be read.
+    """
+    if not found:
+        raise DataError(f"Expected pictures to draw in {path}, got none.")
+    pairs, shown = [], []
+    for index, labels in found.items():
+        image, truth = read_image(data.records[index].path), data.read_labels(index)
+        size = _tile_size(*image.shape[:2])
+        tiles = [
+            _captioned(draw_labels(image, one).resize(size, Image.Resampling.BICUBIC), caption)
+            for one, caption in ((labels, "found"), (truth, "labelled"))
+        ]
+        pairs.append(_stacked([_text(os.path.basename(data.records[index].path)), _beside(tiles, _GAP)]))
+        shown += [labels, truth]
+    rows = [_beside(pairs[i : i + columns], 2 * _GAP) for i in range(0, len(pairs), columns)]
+    legend = _legend_lines(present_classes(shown, data.class_names), rows[0].width)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    _framed(_stacked([*rows, *legend])).save(path)
+
+
+def _tile_size(height: int, width: int) -> tuple[int, int]:
+    scale = _TILE / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def _pair(
     image: np.ndarray, found: Detections, truth: ImageRecord, class_names: Sequence[str], min_score: float
 ) -> Image.Image:
     height, width = image.shape[:2]
-    scale = _TILE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = _tile_size(height, width)
     tile = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
     factors = np.array([size[0] / width, size[1] / height] * 2, np.float32)
     found = dataclasses.replace(found, boxes=np.asarray(found.boxes) * factors)
@@ -132,6 +170,12 @@ def _legend(
     entries = [(class_names[label], class_colour(label)) for label in sorted(present)]
     if any(np.any(truth.ignore) for truth in truths):
         entries.append(("not scored", IGNORED_COLOUR))
+    note = _text(f"solid: found, score at least {min_score:.2f}; dashed: labelled")
+    return _stacked([*_legend_lines(entries, width), note])
+
+
+def _legend_lines(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> list[Image.Image]:
+    """Names and colours in lines of a width."""
     lines, line, used = [], [], 0
     for name, colour in entries:
         entry = _entry(name, colour)
@@ -140,8 +184,7 @@ def _legend(
             line, used = [], 0
         line.append(entry)
         used += entry.width + 2 * _GAP
-    note = _text(f"solid: found, score at least {min_score:.2f}; dashed: labelled")
-    return _stacked([*lines, *([_beside(line, 2 * _GAP)] if line else []), note])
+    return [*lines, *([_beside(line, 2 * _GAP)] if line else [])]
 
 
 def _entry(name: str, colour: tuple[int, int, int]) -> Image.Image:

@@ -21,7 +21,9 @@ from keras_lightdet.layers.large_separable_conv import large_separable_conv
 from keras_lightdet.layers.light_head import BINS, light_head, predict_anchors
 from keras_lightdet.layers.normalize_images import NormalizeImages
 from keras_lightdet.layers.ps_roi_align import PSRoIAlign, ps_roi_align
+from keras_lightdet.layers.resize_like import ResizeLike, resize_maps
 from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
+from keras_lightdet.layers.separable import separable_bn_act
 
 __all__ = [
     "BINS",
@@ -36,6 +38,7 @@ __all__ = [
     "NormSpec",
     "NormalizeImages",
     "PSRoIAlign",
+    "ResizeLike",
     "RoIAlign",
     "WeightedFusion",
     "activate",
@@ -51,5 +54,7 @@ __all__ = [
     "multilevel_roi_align",
     "predict_anchors",
     "ps_roi_align",
+    "resize_maps",
     "roi_align",
+    "separable_bn_act",
 ]

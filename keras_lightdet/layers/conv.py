@@ -102,11 +102,18 @@ def depthwise_bn_act(
     norm: NormSpec = NORM,
 ) -> keras.KerasTensor:
     """Adds a bias-free depthwise convolution, batch norm and activation; as `conv_bn_act` otherwise."""
+    x = depthwise_conv(x, kernel_size, strides, name=name, padding=padding)
+    return activate(batch_norm(x, norm=norm, name=f"{name}_bn"), activation, name=f"{name}_act")
+
+
+def depthwise_conv(
+    x: keras.KerasTensor, kernel_size: int = 3, strides: int = 1, *, name: str, padding: str = "same"
+) -> keras.KerasTensor:
+    """Adds a bias-free depthwise convolution alone; as `conv_bn_act` otherwise."""
     x, border = _pad(x, kernel_size, strides, 1, padding, name=f"{name}_pad")
-    x = layers.DepthwiseConv2D(
+    return layers.DepthwiseConv2D(
         kernel_size, strides, padding=border, use_bias=False, depthwise_initializer=he_normal(), name=f"{name}_conv"
     )(x)
-    return activate(batch_norm(x, norm=norm, name=f"{name}_bn"), activation, name=f"{name}_act")
 
 
 def _pad(

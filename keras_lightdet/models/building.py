@@ -67,8 +67,8 @@ def choose_arguments(
     return Choice(chosen, names, path, record["architecture"])
 
 
-def load_backbone(backbone: keras.Model, build: Callable[..., keras.Model], weights: str | Path) -> None:
-    """Gives a detector's backbone the trunk of a classifier that was trained before it.
+def load_backbone(backbone: keras.Model, build: Callable[..., keras.Model], weights: str | Path) -> keras.Model:
+    """Gives a model's backbone the trunk of a classifier that was trained before it, and returns that classifier.
 
     Args:
         backbone: The features that the detector is built on.
@@ -99,6 +99,7 @@ def load_backbone(backbone: keras.Model, build: Callable[..., keras.Model], weig
     classifier.class_names = tuple(record["class_names"])
     load_weights(classifier, path)
     copy_layers(classifier, backbone)
+    return classifier
 
 
 def check_variant(variant: str, variants: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from keras_lightdet.training.progress import ProgressLines
 from keras_lightdet.training.reproducible import make_reproducible
 from keras_lightdet.training.run import fit_resumable
 from keras_lightdet.training.run_log import RunLog
-from keras_lightdet.training.schedules import WarmupDrops, warmup_cosine
+from keras_lightdet.training.schedules import WarmupDrops, WarmupPoly, warmup_cosine
 
 __all__ = [
     "ProgressLines",
@@ -16,6 +16,7 @@ __all__ = [
     "TrainingCheckpoint",
     "TrainingState",
     "WarmupDrops",
+    "WarmupPoly",
     "ema_momentum",
     "ema_weights",
     "fit_resumable",

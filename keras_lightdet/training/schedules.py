@@ -81,3 +81,45 @@ class WarmupDrops(keras.optimizers.schedules.LearningRateSchedule):
         """Returns the constructor's arguments."""
         names = ("peak", "drops", "warmup_steps", "factor", "warmup_start")
         return {name: getattr(self, name) for name in names}
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+class WarmupPoly(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear warm-up to a rate that falls to 0 by `(1 - step / total_steps) ** power`, as segmenters are trained.
+
+    Args:
+        peak: The rate that the fall starts from.
+        total_steps: Steps of the whole run, warm-up included; later steps have rate 0.
+        warmup_steps: Steps of the warm-up, which starts at `peak * warmup_start`.
+        power: 0.9 in BiSeNet (Yu et al. 2018, section 4.1) and DFANet.
+        warmup_start: Share of the rate at step 0.
+
+    Raises:
+        ValueError: If the warm-up leaves nothing of the run.
+    """
+
+    def __init__(
+        self, peak: float, total_steps: int, warmup_steps: int = 0, *, power: float = 0.9, warmup_start: float = 0.1
+    ):
+        super().__init__()
+        if not 0 <= warmup_steps < total_steps:
+            raise ValueError(
+                f"Expected 0 <= warmup_steps < total_steps, got warmup_steps={warmup_steps!r} and "
+                f"total_steps={total_steps!r}. Train for more steps or warm up for fewer."
+            )
+        self.peak, self.total_steps, self.warmup_steps = peak, total_steps, warmup_steps
+        self.power, self.warmup_start = power, warmup_start
+
+    def __call__(self, step):
+        """Returns the rate of a step, float32."""
+        step = ops.cast(step, "float32")
+        rate = self.peak * ops.maximum(1.0 - step / self.total_steps, 0.0) ** self.power
+        if self.warmup_steps:
+            share = ops.minimum(step / self.warmup_steps, 1.0)
+            rate = rate * (self.warmup_start + (1.0 - self.warmup_start) * share)
+        return rate
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        names = ("peak", "total_steps", "warmup_steps", "power", "warmup_start")
+        return {name: getattr(self, name) for name in names}

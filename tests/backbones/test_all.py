@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.backbones import EfficientNet, MobileNetV2, ResNet, ShuffleNetV2, SNet, XceptionLight
+from keras_lightdet.backbones import (
+    EfficientNet,
+    MobileNetV2,
+    ResNet,
+    ShuffleNetV2,
+    SNet,
+    Xception39,
+    XceptionDFANet,
+    XceptionLight,
+)
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import copy_layers
 
@@ -22,8 +31,10 @@ NETS = {
     "mobilenet_v2": (MobileNetV2, {"width": 0.35}, (8, 16, 32, 112)),
     "mobilenet_v2_torch": (MobileNetV2, {"width": 0.35, "convention": "torch"}, (8, 16, 32, 112)),
     "efficientnet_lite0": (EfficientNet, {"variant": "lite0", "drop_connect": 0.0}, (40, 112, 320)),
+    "xception39": (Xception39, {}, (64, 128, 256)),
+    "xception_dfanet": (XceptionDFANet, {"variant": "b"}, (32, 64, 128)),
 }
-SLOW_TO_TRAIN = ("shufflenet_v2", "resnet18", "mobilenet_v2_torch")
+SLOW_TO_TRAIN = ("shufflenet_v2", "resnet18", "mobilenet_v2_torch", "xception39")
 
 
 def draw_images(height, width, batch=1):
@@ -40,11 +51,13 @@ def draw_images(height, width, batch=1):
         "mobilenet_v2",
         "mobilenet_v2_torch",
         "efficientnet_lite0",
+        "xception39",
+        "xception_dfanet",
     ],
 )
 def test_features_of_any_size_round_up(name):
     build, options, widths = NETS[name]
-    levels = ("P2", "P3", "P4", "P5")[-len(widths) :]
+    levels = ("P2", "P3", "P4") if name == "xception_dfanet" else ("P2", "P3", "P4", "P5")[-len(widths) :]
     strides = dict(zip(("P2", "P3", "P4", "P5"), (4, 8, 16, 16 if "dilated" in name else 32), strict=True))
     features = build(**options)
     for height, width in ((64, 96), (45, 70)):
@@ -75,7 +88,7 @@ def test_every_weight_is_trained(name):
     assert not [path for path, g in named.items() if np.abs(g).max() < 1e-6 * largest]
 
 
-@pytest.mark.parametrize("build", [ShuffleNetV2, SNet, ResNet, XceptionLight])
+@pytest.mark.parametrize("build", [ShuffleNetV2, SNet, ResNet, XceptionLight, Xception39, XceptionDFANet])
 def test_pictures_are_normalised_as_torchvision_does(build):
     model = build()
     pixels = draw_images(32, 40)
@@ -150,6 +163,8 @@ def test_logits_are_float32_in_half_precision():
         (XceptionLight, {"num_classes": -1}, "num_classes"),
         (MobileNetV2, {"width": 0}, "width to be above 0, got 0"),
         (MobileNetV2, {"convention": "tf"}, r"convention to be one of \['keras', 'torch'\], got 'tf'"),
+        (Xception39, {"input_shape": (64, 64)}, "input_shape"),
+        (XceptionDFANet, {"variant": "c"}, r"variant to be one of \['a', 'b'\], got 'c'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(build, options, message):

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_lightdet.analysis import cost, receptive_field
-from keras_lightdet.backbones import MobileNetV2, ResNet, ShuffleNetV2, SNet, XceptionLight
+from keras_lightdet.backbones import MobileNetV2, ResNet, ShuffleNetV2, SNet, Xception39, XceptionDFANet, XceptionLight
 
 # Parameters of "split" and of all ResNets are torchvision's published ones; those of "keep" are the authors' code's
 # (1365792, 2278760, 3506720, 7402600) and 1000 biases, which their last layer lacks. Multiply-adds in millions: the
@@ -36,6 +36,10 @@ SIZES = [
     (MobileNetV2, {"width": 0.75}, 2_636_424, 209.07),
     (MobileNetV2, {"width": 0.5}, 1_968_680, 97.13),
     (MobileNetV2, {"width": 0.35}, 1_677_128, 59.29),
+    # Counted by hand from the authors' code and from table 1; the papers give costs of whole segmenters alone.
+    (Xception39, {}, 556_448, 39.73),
+    (XceptionDFANet, {"variant": "a"}, 358_248, 79.54),
+    (XceptionDFANet, {"variant": "b"}, 209_064, 40.56),
 ]
 
 
@@ -67,6 +71,20 @@ def test_features_are_the_classifier_without_its_head():
     ):
         whole, trunk = build((64, 64, 3), num_classes=1000, **options), build((64, 64, 3), **options)
         assert cost(whole).trainable_parameters - cost(trunk).trainable_parameters == head
+
+
+def test_xception39_costs_what_the_paper_says_of_it():
+    """185.5 M FLOPs at 640x360 (table 1)."""
+    assert round(cost(Xception39((360, 640, 3))).macs / 1e6, 1) == 185.9
+
+
+def test_fc_attention_is_a_classifier_and_a_way_back():
+    widths = {"a": 192, "b": 128}
+    for variant, width in widths.items():
+        whole, trunk = XceptionDFANet(variant=variant, num_classes=1000), XceptionDFANet(variant=variant)
+        way_back = 1000 * width + 2 * width
+        sizes = [cost(model, (64, 64, 3)).trainable_parameters for model in (trunk, whole)]
+        assert sizes[0] - sizes[1] == way_back
 
 
 def fields(model, *layers):

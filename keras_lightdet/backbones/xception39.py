@@ -1,0 +1,59 @@
+"""Xception39, BiSeNet's light backbone (Yu et al. 2018, section 4.1)."""
+
+import keras
+from keras import layers
+
+from keras_lightdet.backbones.imagenet import classifier, normalized_images, torch_separable, torch_stem
+
+STEM_WIDTH = 8
+WIDTHS = (64, 128, 256)
+REPEATS = (4, 8, 4)
+BOTTLENECK = 4  # a block works on a quarter of its channels
+
+
+def Xception39(  # noqa: N802 - builders are CapWords
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    *,
+    num_classes: int | None = None,
+    name: str = "xception39",
+) -> keras.Model:
+    """Builds Xception39 as in the first author's code; the paper gives its name and cost alone.
+
+    Args:
+        input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
+        num_classes: `None` for features, else the classifier.
+        name: Name of the model.
+
+    Returns:
+        A model: images `[B, H, W, 3]` -> `{"P3": [B, ceil(H/8), ceil(W/8), 64], "P4": .. 128, "P5": .. 256}`; or ->
+        logits `[B, num_classes]`.
+
+    Raises:
+        ValueError: If the input shape or the number of classes is out of its range.
+
+    Reference:
+        Yu et al., "BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation", ECCV 2018. Chollet,
+        "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017.
+    """
+    images, x = normalized_images(input_shape, num_classes)
+    x = torch_stem(x, STEM_WIDTH, 3)
+    features = {}
+    for stage, (width, count) in enumerate(zip(WIDTHS, REPEATS, strict=True), start=2):
+        for block in range(1, count + 1):
+            x = _block(x, width, 2 if block == 1 else 1, name=f"stage{stage}_block{block}")
+        features[f"P{stage + 1}"] = x
+    if num_classes is None:
+        return keras.Model(images, features, name=name)
+    return classifier(images, features["P5"], num_classes, {"builder": "Xception39"}, name=name)
+
+
+def _block(x: keras.KerasTensor, width: int, strides: int, *, name: str) -> keras.KerasTensor:
+    """Three separable convolutions around which the input goes, through a fourth where the size changes."""
+    shortcut, inner = x, width // BOTTLENECK
+    if strides > 1:
+        shortcut = torch_separable(x, width, strides, activation=None, inner_norm=False, name=f"{name}_shortcut")
+    x = torch_separable(x, inner, strides, activation="relu", inner_norm=False, name=f"{name}_sep1")
+    x = torch_separable(x, inner, activation="relu", inner_norm=False, name=f"{name}_sep2")
+    x = torch_separable(x, width, activation=None, inner_norm=False, name=f"{name}_sep3")
+    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    return layers.Activation("relu", name=f"{name}_out")(x)

@@ -1,0 +1,91 @@
+"""Xception A and B, DFANet's backbones, with their attention over channels (Li et al. 2019, section 3.1)."""
+
+import keras
+from keras import layers
+
+from keras_lightdet.backbones.imagenet import (
+    CLASSES,
+    classifier,
+    normalized_images,
+    torch_conv,
+    torch_separable,
+)
+
+STEM_WIDTH = 8
+WIDTHS = {"a": (48, 96, 192), "b": (32, 64, 128)}  # of enc2, enc3 and enc4 (table 1)
+REPEATS = (4, 6, 4)
+STAGES = ("enc2", "enc3", "enc4")
+BOTTLENECK = 4  # a block works on a quarter of its channels
+
+
+def XceptionDFANet(  # noqa: N802 - builders are CapWords
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    *,
+    variant: str = "a",
+    num_classes: int | None = None,
+    name: str = "xception_dfanet",
+) -> keras.Model:
+    """Builds Xception A or B.
+
+    Table 1 gives widths and repeats. Of the blocks the paper does not draw, this is the reading whose multiply-adds
+    fit its figures: as in Xception39, with a batch norm after the depthwise convolutions too, and a 1x1 convolution
+    as the shortcut where the size changes.
+
+    Args:
+        input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
+        variant: "a" or "b".
+        num_classes: `None` for features, else the classifier.
+        name: Name of the model.
+
+    Returns:
+        A model: images `[B, H, W, 3]` -> `{"P2": [B, ceil(H/4), ceil(W/4), C2], "P3": .., "P4": ..}`, the outputs of
+        enc2, enc3 and of the attention at strides 4, 8 and 16; or -> logits `[B, num_classes]`.
+
+    Raises:
+        ValueError: If an argument is none of the above.
+
+    Reference:
+        Li et al., "DFANet: Deep Feature Aggregation for Real-Time Semantic Segmentation", CVPR 2019.
+    """
+    if variant not in WIDTHS:
+        raise ValueError(f"Expected variant to be one of {sorted(WIDTHS)}, got {variant!r}.")
+    images, x = normalized_images(input_shape, num_classes)
+    x = stem(x)
+    features = {}
+    for level, stage, width, count in zip(("P2", "P3", "P4"), STAGES, WIDTHS[variant], REPEATS, strict=True):
+        features[level] = x = encode(x, width, count, name=stage)
+    if num_classes is None:
+        features["P4"] = fc_attention(x, name="attention")
+        return keras.Model(images, features, name=name)
+    return classifier(images, x, num_classes, {"builder": "XceptionDFANet", "variant": variant}, name=name)
+
+
+def stem(x: keras.KerasTensor) -> keras.KerasTensor:
+    """The dense 3x3 convolution of stride 2 before the first backbone."""
+    return torch_conv(x, STEM_WIDTH, 3, 2, activation="relu", name="stem")
+
+
+def encode(x: keras.KerasTensor, width: int, count: int, *, name: str) -> keras.KerasTensor:
+    """A stage of `count` blocks, the first of stride 2."""
+    for block in range(1, count + 1):
+        x = _block(x, width, 2 if block == 1 else 1, name=f"{name}_block{block}")
+    return x
+
+
+def fc_attention(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+    """Weighs the channels of `x` by what an ImageNet classifier would say of it (figure 3, "fc attention")."""
+    weight = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
+    weight = layers.Dense(CLASSES, name=f"{name}_fc")(weight)
+    weight = torch_conv(weight, x.shape[-1], activation="relu", name=name)
+    return layers.Multiply(name=f"{name}_weigh")([x, weight])
+
+
+def _block(x: keras.KerasTensor, width: int, strides: int, *, name: str) -> keras.KerasTensor:
+    shortcut, inner = x, width // BOTTLENECK
+    if strides > 1:
+        shortcut = torch_conv(x, width, 1, strides, activation=None, name=f"{name}_shortcut")
+    x = torch_separable(x, inner, strides, activation="relu", inner_norm=True, name=f"{name}_sep1")
+    x = torch_separable(x, inner, activation="relu", inner_norm=True, name=f"{name}_sep2")
+    x = torch_separable(x, width, activation=None, inner_norm=True, name=f"{name}_sep3")
+    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    return layers.Activation("relu", name=f"{name}_out")(x)

@@ -1,0 +1,153 @@
+"""SegmentationModel: a network that tells the class of every pixel, its training and its answers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+from keras_lightdet.detection.stages import Stage
+from keras_lightdet.guarded_model import GuardedModel
+from keras_lightdet.images import read_image, resize_image
+from keras_lightdet.layers import resize_maps
+from keras_lightdet.segmentation.loss import SegmentationLoss, pixel_loss
+
+MAIN = "logits"
+CLASS_SUFFIX = "_class"
+
+
+def predict_pixels(x: keras.KerasTensor, num_classes: int, *, name: str) -> keras.KerasTensor:
+    """Adds the 1x1 convolution that gives each pixel's logits, `[B, H, W, C]` -> float32 `[B, H, W, num_classes]`."""
+    return layers.Conv2D(num_classes, 1, dtype="float32", name=f"{name}{CLASS_SUFFIX}")(x)
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+class SegmentationModel(GuardedModel):
+    """A segmenter that trains by stock `compile` and `fit` and answers by `segment`.
+
+    Data for `fit` are pairs of images `[B, H, W, 3]` (0..255, RGB, of any size) and targets `{"labels" [B, H, W]
+    (0..num_classes - 1, or `IGNORE`), "sources" [B, S] int}`; "sources" is optional, see `GuardedModel`.
+
+    Args:
+        network: Functional model, images `[B, H, W, 3]` -> `{"logits" [B, h, w, num_classes], ..}`; what else it gives
+            are the logits of heads that help in training alone.
+        class_names: Names of the classes in label order.
+        input_size: `(height, width)` in pixels that pictures are stretched to.
+        loss: Numbers of the loss; `None` takes the defaults.
+        architecture: Name and arguments of the builder, kept beside saved weights.
+        name: Name of the model.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        class_names: Sequence[str],
+        input_size: tuple[int, int],
+        loss: SegmentationLoss | None = None,
+        architecture: Mapping | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(
+            class_names=class_names,
+            input_size=input_size,
+            loss_names=[_loss_name(output) for output in network.output],
+            architecture=architecture,
+            name=name,
+        )
+        self.network = network
+        self.loss_spec = loss or SegmentationLoss()
+        weights = self.loss_spec.class_weights
+        if weights is not None and len(weights) != self.num_classes:
+            raise ValueError(f"Expected {self.num_classes} class_weights, got {len(weights)}. Give one for each class.")
+        self.built = True
+
+    def networks(self, input_size: tuple[int, int] | None = None) -> list[tuple[keras.Model, list[tuple]]]:
+        """Returns the network without its auxiliary heads, see `GuardedModel.networks`."""
+        network = keras.Model(self.network.input, self.network.output[MAIN], name=self.network.name)
+        return [(network, [(*(input_size or self.input_size), 3)])]
+
+    def class_layers(self) -> list[keras.layers.Layer]:
+        """Returns the layers whose weights belong to the classes: all others serve any set of classes."""
+        return [layer for layer in self.network.layers if layer.name.endswith(CLASS_SUFFIX)]
+
+    def call(self, images, training: bool = False) -> dict:
+        """Returns `{"logits" [B, h, w, num_classes]}`, float32, of `images` `[B, H, W, 3]`, 0..255."""
+        return {MAIN: self._run(images, training)[MAIN]}
+
+    def compute_losses(self, images, targets: dict, training: bool) -> dict:
+        """Returns the loss of each head, see `GuardedModel.compute_losses`."""
+        losses = {}
+        for output, logits in self._run(images, training).items():
+            weight = 1.0 if output == MAIN else self.loss_spec.auxiliary_weight
+            losses[_loss_name(output)] = weight * pixel_loss(logits, targets["labels"], self.loss_spec)
+        return losses
+
+    def predict_step(self, data) -> tf.Tensor:
+        """Returns the logits of a batch at the network's own stride, see `call`."""
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self(images, training=False)[MAIN]
+
+    def segment(self, images) -> np.ndarray | list[np.ndarray]:
+        """Tells the class of every pixel in pictures of any size.
+
+        Args:
+            images: A picture or a list of pictures: paths, or arrays `[H, W, 3]` of 0..255 RGB.
+
+        Returns:
+            Labels, uint8 `[H, W]` at the size of the picture given (EXIF orientation applied), or a list of them for a
+            list.
+
+        Raises:
+            DataError: If a file cannot be read as a picture.
+            ValueError: If an array is not `[H, W, 3]`.
+        """
+        if isinstance(images, (str, Path)) or getattr(images, "ndim", None) == 3:
+            return self.segment([images])[0]
+        found = []
+        for image in images:  # one by one: pictures differ in size and a list may be long
+            image = read_image(image) if isinstance(image, (str, Path)) else np.asarray(image)
+            if image.ndim != 3 or image.shape[-1] != 3:
+                raise ValueError(f"Expected a picture of shape [H, W, 3], got {image.shape}. Convert it to RGB.")
+            logits = self.predict_on_batch(resize_image(image, self.input_size)[None])
+            found.append(to_labels(logits[0], image.shape[:2]))
+        return found
+
+    def stages(self) -> list[Stage]:
+        """Returns the network as a stage: what a .tflite is made of, see `deploy.export_segmenter`."""
+        return [Stage("network", lambda given: self(given["images"]), ("images",), True)]
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments, the network included."""
+        return {
+            "network": keras.saving.serialize_keras_object(self.network),
+            "class_names": list(self.class_names),
+            "input_size": list(self.input_size),
+            "loss": keras.saving.serialize_keras_object(self.loss_spec),
+            "architecture": self.architecture,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "SegmentationModel":
+        """Rebuilds the network and the loss that `get_config` wrote."""
+        config = dict(config)
+        for key in ("network", "loss"):
+            config[key] = keras.saving.deserialize_keras_object(config[key])
+        return cls(**config)
+
+    def _run(self, images, training: bool) -> dict:
+        raw = self.network(ops.cast(images, self.compute_dtype), training=training)
+        return {output: ops.cast(logits, "float32") for output, logits in raw.items()}
+
+
+def to_labels(logits: np.ndarray | tf.Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Turns one picture's logits `[h, w, K]` into labels, uint8 `[*size]`: enlarged first, then the best class."""
+    enlarged = resize_maps(tf.convert_to_tensor(logits)[None], size)
+    return tf.cast(tf.argmax(enlarged[0], axis=-1), tf.uint8).numpy()
+
+
+def _loss_name(output: str) -> str:
+    return "main_loss" if output == MAIN else f"{output}_loss"

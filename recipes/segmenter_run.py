@@ -1,0 +1,281 @@
+"""What the segmenter recipes share: flags, data, callbacks and what is left in the output folder."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_lightdet import deploy, evaluation, training
+from keras_lightdet.data import (
+    DecodeFailures,
+    SegmentationData,
+    SegmentAugmentSpec,
+    draw_label_scenes,
+    inspect_labels,
+    load_segmentation,
+    segment_train_batches,
+    segmentation_splits,
+)
+from keras_lightdet.errors import LightdetError
+from keras_lightdet.images import read_image
+from keras_lightdet.weights import SUFFIX, load_trunk, load_weights, read_record
+
+DEMO = {"epochs": 30, "batch_size": 8, "height": 128, "width": 160, "train": 300, "val": 60}
+DEMO_AUGMENT = SegmentAugmentSpec(scales=(0.75, 1.33))
+CALIBRATION_PICTURES = 100
+GRID_PICTURES = 12
+SHOWN_ISSUES = 5
+WARMUP_STEPS = 1000
+MOMENTUM = 0.9
+SCRATCH_RATE, CLIP_NORM = 2e-3, 10.0
+CHECK = Path(__file__).parents[1] / "export" / "check_tflite.py"
+
+
+def parse_args(
+    doc: str,
+    *,
+    name: str,
+    epochs: int,
+    height: int,
+    width: int,
+    batch_size: int,
+    variants: Sequence[str],
+    backbone: str,
+    crop_size: tuple[int, int] | None = None,
+    argv: Sequence[str] | None = None,
+):
+    """Reads the flags that all segmenter recipes have.
+
+    Args:
+        doc: The recipe's docstring.
+        name: Of the output folder.
+        epochs, height, width, batch_size: Defaults.
+        variants: The paper's sizes, the default first.
+        backbone: What the segmenter is built on, for people.
+        crop_size: `(height, width)` of what is cut out in training by default; None takes the input.
+        argv: In place of the command line.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, help="SegNet's layout, parallel folders, or Cityscapes")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs") / name, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, help=f"default: {epochs}")
+    parser.add_argument("--batch-size", type=int, help=f"default: {batch_size}")
+    parser.add_argument(
+        "--input-size", type=int, nargs=2, metavar=("H", "W"), help=f"network input; default: {height} {width}"
+    )
+    parser.add_argument("--crop-size", type=int, nargs=2, metavar=("H", "W"), help="in training")
+    parser.add_argument(
+        "--weights", help="a .weights.h5 to start from; other classes keep all but the class predictions"
+    )
+    parser.add_argument(
+        "--weights-backbone", help=f"a .weights.h5 of a classifier {backbone} to start from, as the paper does"
+    )
+    parser.add_argument("--variant", choices=variants, default=variants[0], help="default: %(default)s")
+    parser.add_argument("--evaluate-every", type=int, default=1, help="epochs between scores; default: %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir")
+    parser.add_argument("--demo", action="store_true", help="train on drawn scenes: no data, no network, some minutes")
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first fault in the data instead of skipping it"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights, shuffle and augmentation; default: %(default)s"
+    )
+    parser.add_argument(
+        "--export", action="store_true", help="write and check the int8 .tflite at the end (--demo does)"
+    )
+    args = parser.parse_args(argv)
+    if args.demo == bool(args.data_dir):
+        parser.error("give --data-dir, or --demo, which draws its own data.")
+    if args.weights and args.weights_backbone:
+        parser.error("--weights has a backbone: leave out --weights-backbone.")
+    own = {"epochs": epochs, "batch_size": batch_size, "height": height, "width": width}
+    defaults = DEMO if args.demo else own
+    args.epochs = args.epochs or defaults["epochs"]
+    args.batch_size = args.batch_size or defaults["batch_size"]
+    args.input_size = tuple(args.input_size or (defaults["height"], defaults["width"]))
+    usual_crop = crop_size if crop_size and not args.demo else args.input_size
+    args.crop_size = tuple(args.crop_size or usual_crop)
+    args.export = args.export or args.demo
+    return args
+
+
+class SegmenterRun:
+    """One training of one segmenter: data before it, files after it.
+
+    Args:
+        args: Of `parse_args`.
+        scales: Range of scales that training pictures are seen at.
+    """
+
+    def __init__(self, args, *, scales: tuple[float, float]):
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+        training.make_reproducible(args.seed)
+        self.args = args
+        self.augment = DEMO_AUGMENT if args.demo else SegmentAugmentSpec(scales=scales)
+        self.best_path = args.output_dir / f"best{SUFFIX}"
+        self.train, self.val, self.test = self._load()
+        self.steps_per_epoch = -(-len(self.train) // args.batch_size)
+        self.total_steps = self.steps_per_epoch * args.epochs
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in label order."""
+        return self.train.class_names
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Of the network."""
+        return (*self.args.input_size, 3)
+
+    def optimizer(self, *, rate: float, batch_size: int, decay: float) -> keras.optimizers.Optimizer:
+        """Returns the paper's SGD for a trained start, Adam for one from noise; both keep an average of the weights.
+
+        Args:
+            rate: The paper's, for its `batch_size`; other batches get their share of it.
+            batch_size: The paper's.
+            decay: The paper's weight decay.
+        """
+        args, steps = self.args, self.total_steps
+        warmup = min(WARMUP_STEPS, steps // 20)
+        average = {"use_ema": True, "ema_momentum": training.ema_momentum(steps)}
+        if not (args.weights or args.weights_backbone):
+            schedule = training.WarmupPoly(SCRATCH_RATE, steps, warmup)
+            return keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM, **average)
+        schedule = training.WarmupPoly(rate * args.batch_size / batch_size, steps, warmup)
+        # Keras takes the decay off the weights, the papers put it into the gradients, where momentum sums it up.
+        return keras.optimizers.SGD(schedule, momentum=MOMENTUM, weight_decay=decay / (1 - MOMENTUM), **average)
+
+    def start_from(self, model) -> None:
+        """Loads `--weights`, without the class predictions where the classes differ."""
+        if not self.args.weights:
+            return
+        same = tuple(read_record(self.args.weights)["class_names"]) == self.class_names
+        (load_weights if same else load_trunk)(model, self.args.weights)
+        print(f"started from {self.args.weights}" + ("" if same else ", class predictions anew"))
+
+    def fit(self, model) -> None:
+        """Trains a compiled model, or goes on with it, and leaves its best weights in it."""
+        args, folder = self.args, self.args.output_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "labels.txt").write_text("\n".join(self.class_names) + "\n", encoding="utf-8")
+        failures = DecodeFailures()
+        scores = evaluation.EvaluateSegmenter(
+            self.val, batch_size=args.batch_size, best_path=self.best_path, every=args.evaluate_every
+        )
+        log = training.RunLog(folder / "metrics.json", best=scores.monitor)
+        checkpoint = training.TrainingCheckpoint(folder / "last", stateful=(scores, log), run_config=self._config())
+        board = keras.callbacks.TensorBoard(folder / "logs", write_graph=False)
+        training.fit_resumable(
+            model,
+            lambda step: segment_train_batches(
+                self.train,
+                args.input_size,
+                args.batch_size,
+                seed=args.seed,
+                augment=self.augment,
+                crop_size=args.crop_size,
+                start_step=step,
+                strict=args.strict,
+                failures=failures,
+            ),
+            epochs=args.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            checkpoint=checkpoint,
+            callbacks=[training.StopOnNonFinite(self.train), scores, log, training.ProgressLines(), board],
+            resume=args.resume,
+        )
+        load_weights(model, self.best_path)
+
+    def finish(self, model) -> None:
+        """Scores the best weights at full label size, plain and with flips, draws some answers, and exports."""
+        folder, test, batch_size = self.args.output_dir, self.test, self.args.batch_size
+        results = {
+            "test": evaluation.evaluate_segmenter(model, test, batch_size),
+            "test, flipped too": evaluation.evaluate_segmenter(model, test, batch_size, flip=True),
+        }
+        scores = {name: evaluation.result_as_data(result) for name, result in results.items()}
+        (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        chosen = np.linspace(0, len(test) - 1, min(GRID_PICTURES, len(test))).astype(int).tolist()
+        found = {index: model.segment(test.records[index].path) for index in chosen}
+        evaluation.save_label_grid(test, found, folder / "predictions.png")
+        for name, result in results.items():
+            print(f"\n{name}\n{evaluation.class_table(result)}")
+        print(
+            f"\nbest weights {self.best_path}, pictures {folder / 'predictions.png'}, scores {folder / 'scores.json'}"
+        )
+        if self.args.export:
+            self._export(model)
+
+    def _export(self, model) -> None:
+        """Writes the int8 file and hands it to export/check_tflite.py, as a user would."""
+        chosen = np.linspace(0, len(self.train) - 1, min(CALIBRATION_PICTURES, len(self.train))).astype(int)
+        path = self.args.output_dir / "segmenter.tflite"
+        print(f"\nexporting {path}", flush=True)
+        pictures = (read_image(self.train.records[index].path) for index in chosen)
+        deploy.export_segmenter(model, path, quantize="int8", calibration=pictures)
+        command = [sys.executable, str(CHECK), str(path), "--weights", str(self.best_path)]
+        checked = subprocess.run([*command, "--data-dir", str(self.args.data_dir)], check=False)
+        if checked.returncode:
+            sys.exit(checked.returncode)  # the command has said what is wrong with the file
+
+    def _load(self) -> tuple[SegmentationData, SegmentationData, SegmentationData]:
+        """Returns what to train on, to choose the best weights by, and to score on; the last two may be the same."""
+        args = self.args
+        if args.demo:
+            args.data_dir = args.output_dir / "scenes"
+            draw_label_scenes(args.data_dir, {"train": DEMO["train"], "val": DEMO["val"]}, seed=args.seed)
+        loaded = {}
+        for split in segmentation_splits(args.data_dir):
+            if split not in loaded:
+                loaded[split] = load_segmentation(args.data_dir, split, strict=args.strict)
+                report = inspect_labels(loaded[split])
+                print(f"{split}: {len(loaded[split])} pictures\n{report.table()}")
+                for issue in loaded[split].issues[:SHOWN_ISSUES]:
+                    print(f"  {issue.kind}: {issue.detail}")
+                report.require_sound()
+        return tuple(loaded[split] for split in segmentation_splits(args.data_dir))
+
+    def _config(self) -> dict:
+        """What must stay the same for a run to be resumed."""
+        args = self.args
+        names = ("epochs", "batch_size", "input_size", "crop_size", "seed", "weights", "weights_backbone", "variant")
+        return {
+            "classes": list(self.class_names),
+            "data": fingerprint(self.train),
+            "augment": dataclasses.asdict(self.augment),
+            **{name: getattr(args, name) for name in names},
+        }
+
+
+def train(args, build, *, scales: tuple[float, float], rate: float, batch_size: int, decay: float) -> None:
+    """Trains, scores, draws and exports what `build` builds, by a paper's numbers; ends with a fault's message."""
+    try:
+        run = SegmenterRun(args, scales=scales)
+        model = build(
+            class_names=run.class_names,
+            input_shape=run.input_shape,
+            variant=args.variant,
+            weights_backbone=args.weights_backbone,
+        )
+        run.start_from(model)
+        model.compile(run.optimizer(rate=rate, batch_size=batch_size, decay=decay))
+        run.fit(model)
+        run.finish(model)
+    except LightdetError as error:
+        sys.exit(f"error: {error}")
+
+
+def fingerprint(data: SegmentationData) -> str:
+    """Returns a hash of the pictures' names, wherever the folder stands."""
+    digest = hashlib.sha256()
+    for record in data.records:
+        digest.update(f"{Path(record.path).name} {record.width} {record.height}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,35 @@
+"""BiSeNet on Cityscapes (leftImg8bit/ and gtFine/ in one folder).
+
+    python recipes/train_bisenet_cityscapes.py --demo                    # drawn scenes, minutes on two cores
+    python recipes/train_bisenet_cityscapes.py --data-dir D --export
+    python recipes/train_bisenet_cityscapes.py --data-dir D --variant resnet18 --weights-backbone classifier.weights.h5
+
+From a classifier's weights it follows the paper: SGD of momentum 0.9 and decay 1e-4, 2.5e-2 at batch 16 falling by a
+power of 0.9, scales of 0.75 to 2 (Yu et al. 2018); from noise it takes Adam, whose rate and length are ours. Cityscapes
+has to be fetched by hand, as its terms demand. Whole pictures are scored, crops of 1024 x 1024 trained on. The best
+weights are chosen on "val" and scored on "test" where there are both. The output folder holds best.weights.h5 and its
+record, last/ (for --resume), metrics.json, scores.json, labels.txt, logs/ (TensorBoard), predictions.png and
+segmenter.tflite.
+"""
+
+from segmenter_run import parse_args, train
+
+from keras_lightdet import BiSeNet
+
+# The paper's, of training from a classifier's weights.
+PAPER = {"scales": (0.75, 2.0), "rate": 0.025, "batch_size": 16, "decay": 0.0001}
+
+
+if __name__ == "__main__":
+    args = parse_args(
+        __doc__,
+        name="bisenet_cityscapes",
+        epochs=480,
+        height=1024,
+        width=2048,
+        batch_size=16,
+        variants=("xception39", "resnet18"),
+        backbone="Xception39 or ResNet",
+        crop_size=(1024, 1024),
+    )
+    train(args, BiSeNet, **PAPER)

@@ -1,0 +1,129 @@
+"""Scores of segmenters against hand-worked and brute-force ones."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_lightdet.data import load_segmentation
+from keras_lightdet.errors import DataError
+from keras_lightdet.evaluation import (
+    EvaluateSegmenter,
+    SegmentationResult,
+    class_table,
+    evaluate_segmenter,
+    result_as_data,
+    save_label_grid,
+)
+from keras_lightdet.evaluation.segmentation import count_confusion
+from keras_lightdet.segmentation import IGNORE, SegmentationModel
+
+NAMES = ("dark", "middle", "light")
+
+
+def test_the_confusion_matrix_counts_pairs():
+    random = np.random.default_rng(0)
+    truth, found = random.choice([0, 1, 2, IGNORE], (2, 30, 40)), random.integers(0, 3, (2, 30, 40))
+    expected = [[np.sum((truth == row) & (found == column)) for column in range(3)] for row in range(3)]
+    np.testing.assert_array_equal(count_confusion(truth, found, 3), expected)
+
+
+def test_figures_by_hand():
+    """Class 1 is never predicted, class 3 neither labelled nor predicted: it has no IoU."""
+    result = SegmentationResult((*NAMES, "none"), np.array([[6, 0, 2, 0], [1, 0, 1, 0], [0, 0, 10, 0], [0] * 4]))
+    assert result.ious[:3] == pytest.approx([6 / 9, 0, 10 / 13])
+    assert math.isnan(result.ious[3])
+    figures = result.figures()
+    assert figures["mIoU"] == pytest.approx((6 / 9 + 10 / 13) / 3)
+    assert figures["pixel_accuracy"] == pytest.approx(16 / 20)
+    assert figures["class_accuracy"] == pytest.approx((6 / 8 + 0 + 1) / 3)
+    assert result.rows()[2] == {"class": "light", "IoU": 10 / 13, "recall": 1.0, "precision": 10 / 13, "pixels": 10}
+    assert result_as_data(result)["classes"][3]["IoU"] is None
+    assert "light" in class_table(result)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Halves of pictures that are larger than the network's input; dark is left, light right, the top row ignored."""
+    for folder in ("test", "testannot"):
+        (tmp_path / folder).mkdir()
+    labels = np.zeros((20, 24), np.uint8)
+    labels[:, 12:] = 2
+    labels[0] = IGNORE
+    for number in range(3):
+        Image.fromarray(labels).save(tmp_path / "testannot" / f"{number}.png")
+        grey = np.uint8([10, 120, 240])[np.where(labels == IGNORE, 0, labels)]
+        Image.fromarray(np.repeat(grey[..., None], 3, -1)).save(tmp_path / "test" / f"{number}.png")
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES))
+    return load_segmentation(tmp_path, "test")
+
+
+@pytest.fixture
+def model():
+    """A network of one 1x1 convolution that tells dark from light by the red channel, and never says middle."""
+    images = keras.Input((None, None, 3))
+    logits = keras.layers.Conv2D(3, 1, name="head_class")
+    network = keras.Model(images, {"logits": logits(images)})
+    kernel = np.zeros((1, 1, 3, 3), "float32")
+    kernel[0, 0, 0] = [-1, 0, 1]
+    logits.set_weights([kernel, np.float32([128, -1e3, -128])])
+    return SegmentationModel(
+        network, class_names=NAMES, input_size=(10, 12), architecture={"builder": "BiSeNet"}, name="toy"
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"flip": True}, {"scales": (1.0, 1.5), "flip": True}])
+def test_answers_are_scored_at_the_labels_size(model, data, options):
+    result = evaluate_segmenter(model, data, batch_size=2, **options)
+    assert result.confusion.sum() == 3 * 19 * 24  # every labelled pixel, though the network sees 10 x 12
+    assert result.confusion[:, 1].sum() == 0
+    assert result.figures()["pixel_accuracy"] > 0.94  # but for one or two columns at the border
+    found = model.segment(data.records[0].path)
+    truth = data.read_labels(0)
+    np.testing.assert_array_equal(found[:, :11], 0)
+    np.testing.assert_array_equal(found[2:, 14:], 2)  # the picture's top row is dark, and ignored
+    if not options:
+        np.testing.assert_array_equal(result.confusion, 3 * count_confusion(truth, found, 3))
+
+
+def test_other_classes_are_refused(model, data):
+    model.class_names = ("a", "b", "c")
+    with pytest.raises(DataError, match=r"\['a', 'b', 'c'\]"):
+        evaluate_segmenter(model, data)
+
+
+def test_the_callback_keeps_the_best_weights(model, data, tmp_path):
+    path = tmp_path / "best.weights.h5"
+    callback = EvaluateSegmenter(data, batch_size=2, best_path=path, every=2)
+    model.compile(keras.optimizers.SGD(0.0))
+    callback.set_model(model)
+    callback.set_params({"epochs": 5})
+    logs = [{} for _ in range(5)]
+    for epoch, log in enumerate(logs):
+        if epoch == 3:  # every pixel is light from here on
+            model.network.get_layer("head_class").bias.assign([-1e4, -1e4, 1e4])
+        callback.on_epoch_end(epoch, log)
+    assert ["val_mIoU" in log for log in logs] == [False, True, False, True, True]
+    assert callback.best_score == logs[1]["val_mIoU"] > logs[3]["val_mIoU"]
+    model.load_weights(path)
+    assert evaluate_segmenter(model, data).figures()["mIoU"] == callback.best_score
+    callback.set_state({"best_score": 0.25})
+    assert callback.get_state() == {"best_score": 0.25}
+    path.unlink()
+    callback.set_state({"best_score": 0.25})
+    assert callback.best_score is None
+
+
+def test_the_sheet_shows_both_in_the_classes_colours(model, data, tmp_path):
+    found = {0: model.segment(data.records[0].path)}
+    save_label_grid(data, found, tmp_path / "sheet" / "grid.png")
+    with Image.open(tmp_path / "sheet" / "grid.png") as sheet:
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
+    from keras_lightdet.drawing import IGNORED_COLOUR, class_colour
+
+    assert {class_colour(0), class_colour(2), IGNORED_COLOUR} <= colours  # the legend's swatches
+    assert class_colour(1) not in colours
+    with pytest.raises(DataError, match="got none"):
+        save_label_grid(data, {}, tmp_path / "none.png")
