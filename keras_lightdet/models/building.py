@@ -32,6 +32,7 @@ def choose_arguments(
     given: Mapping,
     defaults: Mapping,
     *,
+    builder: str,
     weights: str | Path | None,
     class_names: Sequence[str] | None,
     free: tuple[str, ...] = ("input_shape",),
@@ -42,6 +43,7 @@ def choose_arguments(
     Args:
         given: The builder's arguments by name, "num_classes" among them.
         defaults: The paper's.
+        builder: The builder's name.
         weights: As the builder takes it.
         class_names: Names in label order; "class 0", "class 1", .. where neither this nor `weights` tells.
         free: Arguments that may differ from those of the weights.
@@ -58,6 +60,12 @@ def choose_arguments(
         )
     path = None if weights is None else resolve_weights(weights)
     record = {"architecture": {}, "class_names": None} if path is None else read_record(path)
+    found = record["architecture"].get("builder", builder)
+    if found != builder:
+        raise WeightsError(
+            f"Expected weights to be those of a {builder}, got {path} of {found}. Build a {found} for them; weights of "
+            "a classifier go to weights_backbone=."
+        )
     given = dict(given)
     if class_names is not None and given["num_classes"] is None:
         given["num_classes"] = len(class_names)

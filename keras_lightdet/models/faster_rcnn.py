@@ -127,6 +127,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     choice = choose_arguments(
         given,
         {"variant": "torchvision", **defaults},
+        builder="FasterRCNN",
         weights=weights,
         class_names=class_names,
         weights_backbone=weights_backbone,

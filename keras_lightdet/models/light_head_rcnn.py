@@ -90,7 +90,12 @@ def LightHeadRCNN(  # noqa: N802 - builders are CapWords
         "head_width": head_width,
     }
     choice = choose_arguments(
-        given, DEFAULTS, weights=weights, class_names=class_names, weights_backbone=weights_backbone
+        given,
+        DEFAULTS,
+        builder="LightHeadRCNN",
+        weights=weights,
+        class_names=class_names,
+        weights_backbone=weights_backbone,
     )
     chosen = choice.arguments
     check_variant(chosen["variant"], VARIANTS)

@@ -97,7 +97,7 @@ def RSANet(  # noqa: N802 - builders are CapWords
         "rsam": True,
         "activation": "leaky_relu",
     }
-    choice = choose_arguments(given, defaults, weights=weights, class_names=class_names)
+    choice = choose_arguments(given, defaults, builder="RSANet", weights=weights, class_names=class_names)
     chosen = choice.arguments
     check_input_shape(chosen["input_shape"], STRIDE)
     height, width, _ = chosen["input_shape"]

@@ -114,6 +114,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
     choice = choose_arguments(
         given,
         {"variant": "snet146", **DEFAULTS},
+        builder="ThunderNet",
         weights=weights,
         class_names=class_names,
         weights_backbone=weights_backbone,
