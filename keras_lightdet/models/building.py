@@ -16,16 +16,23 @@ class Choice:
     """A builder's arguments, all decided.
 
     Attributes:
+        builder: Its name.
         arguments: By name, none of them `None` unless the paper leaves it so.
         class_names: In label order.
         weights: The file to load, if any.
         saved: The arguments in its record; empty without weights.
     """
 
+    builder: str
     arguments: dict
     class_names: tuple[str, ...]
     weights: Path | None
     saved: dict
+
+    @property
+    def architecture(self) -> dict:
+        """What the record of the detector's weights says: builder and arguments."""
+        return {"builder": self.builder, **self.arguments}
 
 
 def choose_arguments(
@@ -72,7 +79,7 @@ def choose_arguments(
     chosen = fill_arguments(given, record["architecture"], free=free)
     chosen = {key: defaults.get(key) if value is None else value for key, value in chosen.items()}
     names = _names(class_names or record["class_names"], chosen["num_classes"])
-    return Choice(chosen, names, path, record["architecture"])
+    return Choice(builder, chosen, names, path, record["architecture"])
 
 
 def load_backbone(backbone: keras.Model, build: Callable[..., keras.Model], weights: str | Path) -> None:

@@ -151,7 +151,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
         input_size=chosen["input_shape"][:2],
         # Neither code base cuts before the suppression; a trained network has fewer pairs above the threshold.
         select=select or SelectSpec(0.05, 0.5, max_detections=100, pre_nms_top_k=2000),
-        architecture={"builder": "FasterRCNN", **chosen},
+        architecture=choice.architecture,
         name=name or "faster_rcnn",
     )
     if choice.weights is not None:

@@ -116,7 +116,7 @@ def LightHeadRCNN(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(iou_threshold=0.5),
-        architecture={"builder": "LightHeadRCNN", **chosen},
+        architecture=choice.architecture,
         name=name or "light_head_rcnn",
     )
     if choice.weights is not None:

@@ -111,7 +111,7 @@ def RSANet(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=(height, width),
         select=select or SelectSpec(),
-        architecture={"builder": "RSANet", **chosen},
+        architecture=choice.architecture,
         name=name or "rsanet",
     )
     if choice.weights is not None:

@@ -132,7 +132,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(iou_threshold=0.5),
-        architecture={"builder": "ThunderNet", **chosen},
+        architecture=choice.architecture,
         name=name or "thundernet",
     )
     if choice.weights is not None:
