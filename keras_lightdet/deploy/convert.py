@@ -68,8 +68,7 @@ def convert_network(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    names = dict(zip(sorted(concrete.structured_outputs), (output.op.name for output in frozen.outputs), strict=True))
-    content = _add_signature(_quietly(converter.convert), {name: name for name in inputs}, names)
+    content = _add_signature(_quietly(converter.convert), list(inputs), sorted(concrete.structured_outputs))
     if quantize == "int8":
         content = _quietly(lambda: _quantize(set_ranges(content, samples, limits), raw_pixels=IMAGES in inputs))
         if IMAGES in inputs:
@@ -140,16 +139,16 @@ def _check_samples(samples: Sequence[Sample], inputs: Mapping[str, tuple[int, ..
                 )
 
 
-def _add_signature(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
-    """Names the inputs and outputs of a flatbuffer; the values are the names of their tensors."""
+def _add_signature(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Names the inputs, by their tensors' names, and the outputs, by their order, of a flatbuffer.
+
+    The converter keeps the outputs' order, but makes one tensor of two that have equal weights.
+    """
     model = flatbuffer.unpack(content)
     graph = model.subgraphs[0]
-    ends = {graph.tensors[int(i)].name.decode(): int(i) for i in [*graph.inputs, *graph.outputs]}
-    flatbuffer.set_signature(
-        model,
-        {name: ends[tensor] for name, tensor in inputs.items()},
-        {name: ends[tensor] for name, tensor in outputs.items()},
-    )
+    tensors = {graph.tensors[int(i)].name.decode(): int(i) for i in graph.inputs}
+    ends = (int(i) for i in graph.outputs)
+    flatbuffer.set_signature(model, {name: tensors[name] for name in inputs}, dict(zip(outputs, ends, strict=True)))
     return flatbuffer.pack(model)
 
 

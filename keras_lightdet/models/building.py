@@ -16,22 +16,30 @@ class Choice:
     """A builder's arguments, all decided.
 
     Attributes:
+        builder: Its name.
         arguments: By name, none of them `None` unless the paper leaves it so.
         class_names: In label order.
         weights: The file to load, if any.
         saved: The arguments in its record; empty without weights.
     """
 
+    builder: str
     arguments: dict
     class_names: tuple[str, ...]
     weights: Path | None
     saved: dict
+
+    @property
+    def architecture(self) -> dict:
+        """What the record of the detector's weights says: builder and arguments."""
+        return {"builder": self.builder, **self.arguments}
 
 
 def choose_arguments(
     given: Mapping,
     defaults: Mapping,
     *,
+    builder: str,
     weights: str | Path | None,
     class_names: Sequence[str] | None,
     free: tuple[str, ...] = ("input_shape",),
@@ -42,6 +50,7 @@ def choose_arguments(
     Args:
         given: The builder's arguments by name, "num_classes" among them.
         defaults: The paper's.
+        builder: The builder's name.
         weights: As the builder takes it.
         class_names: Names in label order; "class 0", "class 1", .. where neither this nor `weights` tells.
         free: Arguments that may differ from those of the weights.
@@ -58,13 +67,19 @@ def choose_arguments(
         )
     path = None if weights is None else resolve_weights(weights)
     record = {"architecture": {}, "class_names": None} if path is None else read_record(path)
+    found = record["architecture"].get("builder", builder)
+    if found != builder:
+        raise WeightsError(
+            f"Expected weights to be those of a {builder}, got {path} of {found}. Build a {found} for them; weights of "
+            "a classifier go to weights_backbone=."
+        )
     given = dict(given)
     if class_names is not None and given["num_classes"] is None:
         given["num_classes"] = len(class_names)
     chosen = fill_arguments(given, record["architecture"], free=free)
     chosen = {key: defaults.get(key) if value is None else value for key, value in chosen.items()}
     names = _names(class_names or record["class_names"], chosen["num_classes"])
-    return Choice(chosen, names, path, record["architecture"])
+    return Choice(builder, chosen, names, path, record["architecture"])
 
 
 def load_backbone(backbone: keras.Model, build: Callable[..., keras.Model], weights: str | Path) -> keras.Model:

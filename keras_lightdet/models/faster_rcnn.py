@@ -127,6 +127,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     choice = choose_arguments(
         given,
         {"variant": "torchvision", **defaults},
+        builder="FasterRCNN",
         weights=weights,
         class_names=class_names,
         weights_backbone=weights_backbone,
@@ -150,7 +151,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
         input_size=chosen["input_shape"][:2],
         # Neither code base cuts before the suppression; a trained network has fewer pairs above the threshold.
         select=select or SelectSpec(0.05, 0.5, max_detections=100, pre_nms_top_k=2000),
-        architecture={"builder": "FasterRCNN", **chosen},
+        architecture=choice.architecture,
         name=name or "faster_rcnn",
     )
     if choice.weights is not None:

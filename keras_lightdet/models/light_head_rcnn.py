@@ -90,7 +90,12 @@ def LightHeadRCNN(  # noqa: N802 - builders are CapWords
         "head_width": head_width,
     }
     choice = choose_arguments(
-        given, DEFAULTS, weights=weights, class_names=class_names, weights_backbone=weights_backbone
+        given,
+        DEFAULTS,
+        builder="LightHeadRCNN",
+        weights=weights,
+        class_names=class_names,
+        weights_backbone=weights_backbone,
     )
     chosen = choice.arguments
     check_variant(chosen["variant"], VARIANTS)
@@ -111,7 +116,7 @@ def LightHeadRCNN(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(iou_threshold=0.5),
-        architecture={"builder": "LightHeadRCNN", **chosen},
+        architecture=choice.architecture,
         name=name or "light_head_rcnn",
     )
     if choice.weights is not None:

@@ -97,7 +97,7 @@ def RSANet(  # noqa: N802 - builders are CapWords
         "rsam": True,
         "activation": "leaky_relu",
     }
-    choice = choose_arguments(given, defaults, weights=weights, class_names=class_names)
+    choice = choose_arguments(given, defaults, builder="RSANet", weights=weights, class_names=class_names)
     chosen = choice.arguments
     check_input_shape(chosen["input_shape"], STRIDE)
     height, width, _ = chosen["input_shape"]
@@ -111,7 +111,7 @@ def RSANet(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=(height, width),
         select=select or SelectSpec(),
-        architecture={"builder": "RSANet", **chosen},
+        architecture=choice.architecture,
         name=name or "rsanet",
     )
     if choice.weights is not None:

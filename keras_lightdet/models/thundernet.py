@@ -114,6 +114,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
     choice = choose_arguments(
         given,
         {"variant": "snet146", **DEFAULTS},
+        builder="ThunderNet",
         weights=weights,
         class_names=class_names,
         weights_backbone=weights_backbone,
@@ -131,7 +132,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(iou_threshold=0.5),
-        architecture={"builder": "ThunderNet", **chosen},
+        architecture=choice.architecture,
         name=name or "thundernet",
     )
     if choice.weights is not None:

@@ -107,7 +107,7 @@ def position_sensitive(count: int, height: int, width: int, stride: int, outputs
     features = np.random.default_rng(1).normal(size=(1, height, width, outputs * POOL**2)).astype("float32")
     inputs = {"features": features, "rois": some_rois(count, (height * stride, width * stride))}
     own = {
-        f"{reduce}, windows, {border}": lambda features, rois, reduce=reduce, border=border: {
+        f"{reduce}, pairs, {border}": lambda features, rois, reduce=reduce, border=border: {
             "pooled": ps_roi_align(features, rois, POOL, stride, samples=SAMPLES, reduce=reduce, border=border)
         }
         for reduce, border in (("mean", "clamp"), ("max", "clamp"), ("max", "zero"))

@@ -96,6 +96,15 @@ def test_a_detectors_weights_are_no_backbone(tmp_path):
         small_thundernet(weights_backbone=path)
 
 
+def test_a_classifiers_weights_are_no_detectors(tmp_path):
+    _, path = save_classifier(tmp_path, SNet, widths=WIDTHS)
+    message = "weights to be those of a ThunderNet, got .*classifier.weights.h5 of SNet.*go to weights_backbone="
+    with pytest.raises(WeightsError, match=message):
+        small_thundernet(weights=path, class_names=None)
+    with pytest.raises(WeightsError, match="those of a RSANet, got .* of SNet"):
+        keras_lightdet.RSANet(weights=path)
+
+
 def test_both_kinds_of_weights_are_refused(tmp_path):
     path = save_weights(small_thundernet(), tmp_path / "detector.weights.h5")
     with pytest.raises(ValueError, match="Expected weights or weights_backbone"):
