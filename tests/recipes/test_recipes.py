@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import keras_lightdet
-from keras_lightdet.data import draw_class_folders, draw_scenes
+from keras_lightdet.data import draw_class_folders, draw_label_scenes, draw_scenes
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import read_record, save_weights
 
@@ -132,3 +132,34 @@ def test_two_starts_at_once_are_refused(run_recipe, capsys):
     with pytest.raises(SystemExit):
         run_recipe("train_thundernet_voc", "--weights", "a.weights.h5", "--weights-backbone", "b.weights.h5")
     assert "--weights has a backbone" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "builder", "variant"),
+    [
+        ("train_bisenet_camvid", keras_lightdet.BiSeNet, "xception39"),
+        ("train_dfanet_camvid", keras_lightdet.DFANet, "b"),
+    ],
+)
+def test_a_segmenter_trains_and_goes_on_where_it_was(name, builder, variant, run_recipe, tmp_path, capsys):
+    scenes = draw_label_scenes(tmp_path / "scenes", {"train": 4, "val": 2}, seed=1)
+    flags = ("--data-dir", scenes, "--epochs", 2, "--batch-size", 2, "--input-size", 48, 64)
+    folder = run_recipe(name, *flags)
+    assert (FILES | {"scores.json", "predictions.png"}) <= {path.name for path in folder.iterdir()}
+    epochs = read_epochs(folder)
+    assert all(math.isfinite(epoch["loss"]) and 0 <= epoch["val_mIoU"] <= 1 for epoch in epochs)
+    model = builder(weights=folder / "best.weights.h5")
+    assert (model.input_size, model.architecture["variant"]) == ((48, 64), variant)
+    best = max(epoch["val_mIoU"] for epoch in epochs)
+    assert json.loads((folder / "scores.json").read_text())["test"]["mIoU"] == pytest.approx(best)
+    assert read_epochs(run_recipe(name, *flags, "--resume")) == epochs
+    (scenes / "trainannot" / "scene_00002.png").write_bytes(b"no picture")
+    with pytest.raises(SystemExit, match=r"trainannot.scene_00002.png"):
+        run_recipe(name, *flags, folder="spoiled")
+
+
+def test_a_segmenter_needs_data_or_the_demo(run_recipe, capsys):
+    with pytest.raises(SystemExit):
+        run_recipe("train_bisenet_cityscapes")
+    assert "give --data-dir, or --demo" in capsys.readouterr().err

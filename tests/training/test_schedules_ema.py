@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lightdet.training.ema import ema_momentum, ema_weights
-from keras_lightdet.training.schedules import WarmupDrops, warmup_cosine
+from keras_lightdet.training.schedules import WarmupDrops, WarmupPoly, warmup_cosine
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,12 @@ def test_without_average_nothing_is_swapped():
     model.fit(x, x, verbose=0)
     with ema_weights(model):
         assert model.get_weights()[0] == pytest.approx(0.9)
+
+
+def test_warmup_poly_by_hand():
+    schedule = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(WarmupPoly(0.1, 100, 10)))
+    expected = {0: 0.1 * 0.1, 5: 0.1 * 0.95**0.9 * 0.55, 10: 0.1 * 0.9**0.9, 50: 0.1 * 0.5**0.9, 100: 0.0, 120: 0.0}
+    for step, rate in expected.items():
+        assert float(schedule(step)) == pytest.approx(rate, abs=1e-8)
+    with pytest.raises(ValueError, match="warmup_steps=100"):
+        WarmupPoly(0.1, 100, 100)
