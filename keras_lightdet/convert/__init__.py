@@ -1,6 +1,7 @@
 """Brings weights that the user has from other libraries into the models of this one."""
 
+from keras_lightdet.convert.effdet import load_efficientdet, load_efficientnet
 from keras_lightdet.convert.torchvision import load_resnet, load_shufflenet_v2
 from keras_lightdet.convert.torchvision_detection import load_faster_rcnn
 
-__all__ = ["load_faster_rcnn", "load_resnet", "load_shufflenet_v2"]
+__all__ = ["load_efficientdet", "load_efficientnet", "load_faster_rcnn", "load_resnet", "load_shufflenet_v2"]
