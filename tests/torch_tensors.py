@@ -116,3 +116,33 @@ def draw_detector_state(layers_by_module):
                 name = f"{module}.{part}"
                 state[name] = draw_detector_tensor(name, (shape[0] + extra, *shape[1:]))
     return state
+
+
+EFFICIENTDET_SIZES = ((128, 192), (75, 101))  # even and odd sides
+EFFICIENTDET_TOP = 300  # pairs of box and class that suppression looks at
+# Predictions of a few units, for the same reason; the last batch norms of the fusion give maps of about 1.
+_EFFICIENTDET_SCALES = {
+    "box_net.predict.conv_pw.weight": 0.3,
+    "class_net.predict.conv_pw.weight": 0.7,
+}
+
+
+def draw_efficientdet_tensor(name, shape):
+    """As `draw_tensor`, with predictions of a few units and shares of a fusion of about 1."""
+    if name.endswith("edge_weights"):
+        return np.random.default_rng(zlib.crc32(name.encode())).uniform(0.5, 1.5, shape).astype(np.float32)
+    return draw_tensor(name, shape) * np.float32(_EFFICIENTDET_SCALES.get(name, 1.0))
+
+
+def normalized(picture, variant):
+    """What EfficientDet's network sees of a picture of 0..255."""
+    if variant.startswith("lite"):
+        return (picture - 127) / 128
+    return (picture / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+
+
+def summarize_detector(variant, size, found):
+    """Some values of the raw outputs, and the ten best detections: what golden_efficientdet.npz holds."""
+    rows = {part: summarize(part, found[part]) for part in ("logits", "boxes")}
+    rows |= {part: found[part][:10] for part in ("found_boxes", "found_scores", "found_labels")}
+    return {f"{variant}/{size[0]}x{size[1]}/{part}": np.float32(values) for part, values in rows.items()}

@@ -1,7 +1,16 @@
 """Brings weights that the user has from other libraries into the models of this one."""
 
 from keras_lightdet.convert.applications import load_keras_mobilenet_v2
+from keras_lightdet.convert.effdet import load_efficientdet, load_efficientnet
 from keras_lightdet.convert.torchvision import load_mobilenet_v2, load_resnet, load_shufflenet_v2
 from keras_lightdet.convert.torchvision_detection import load_faster_rcnn
 
-__all__ = ["load_faster_rcnn", "load_keras_mobilenet_v2", "load_mobilenet_v2", "load_resnet", "load_shufflenet_v2"]
+__all__ = [
+    "load_efficientdet",
+    "load_efficientnet",
+    "load_faster_rcnn",
+    "load_keras_mobilenet_v2",
+    "load_mobilenet_v2",
+    "load_resnet",
+    "load_shufflenet_v2",
+]

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_lightdet.convert.torch_file import Tensors
 from keras_lightdet.errors import WeightsError
+from keras_lightdet.layers import WeightedFusion
 
 # How many names an error lists.
 _SHOWN = 5
@@ -25,7 +26,8 @@ def assign_tensors(
     All is checked before anything is changed.
 
     Args:
-        modules: Layers (convolution, depthwise convolution, batch norm, dense) by the name of their module.
+        modules: Layers (convolution, depthwise or separable convolution, batch norm, dense, `WeightedFusion`) by the
+            name of their module; the last and the separable ones as timm and effdet lay them out.
         tensors: Arrays by name, such as "layer1.0.conv1.weight".
         source: Where the tensors are from, for messages.
         spare: Modules that the layers may do without, by the starts of their names.
@@ -61,6 +63,14 @@ def _parts(layer: keras.Layer) -> dict[str, tuple[keras.Variable, tuple[int, ...
             "running_var": layer.moving_variance,
         }
         return {part: (variable, (0,)) for part, variable in parts.items()}
+    if isinstance(layer, WeightedFusion):
+        return {"edge_weights": (layer.weight, (0,))}
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        return {
+            "conv_dw.weight": (layer.depthwise_kernel, _DEPTHWISE_AXES),
+            "conv_pw.weight": (layer.pointwise_kernel, _CONV_AXES),
+            "conv_pw.bias": (layer.bias, (0,)),
+        }
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         axes = _DEPTHWISE_AXES
     elif isinstance(layer, keras.layers.Conv2D):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -114,6 +115,7 @@ def test_faster_rcnn_trains_the_late_stages_of_its_backbone(run_recipe, scenes, 
         ("train_light_head_rcnn_coco", keras_lightdet.LightHeadRCNN),
         ("train_faster_rcnn_coco", keras_lightdet.FasterRCNN),
         ("train_rsanet_voc", keras_lightdet.RSANet),
+        ("train_efficientdet_coco", keras_lightdet.EfficientDet),
     ],
 )
 def test_a_detector_trains_from_noise(name, builder, run_recipe, scenes):
@@ -126,6 +128,38 @@ def test_a_detector_trains_from_noise(name, builder, run_recipe, scenes):
     model = builder(weights=folder / "best.weights.h5")
     assert model.input_size == (64, 64)
     assert all(np.all(np.isfinite(weight)) for weight in model.get_weights())
+
+
+@pytest.mark.slow
+def test_efficientdet_is_trained_and_fine_tuned_as_published(run_recipe, scenes, tmp_path):
+    flags = ("--data-dir", scenes, "--epochs", 2, "--batch-size", 2, "--input-size", 64, "--variant", "lite0")
+    classifier = keras_lightdet.backbones.EfficientNet(variant="lite0", num_classes=2)
+    backbone = save_weights(classifier, tmp_path / "classifier.weights.h5")
+    folder = run_recipe("train_efficientdet_coco", *flags, "--weights-backbone", backbone, folder="coco")
+    assert set(DETECTOR_FILES) <= {path.name for path in folder.iterdir()}
+    rates = [epoch["learning_rate"] for epoch in read_epochs(folder)]
+    # 3 steps of warm-up to 0.08 * 2 / 64, 3 of the cosine.
+    assert rates == pytest.approx([0.08 * 2 / 64, 1e-6], rel=1e-3)
+    tuned = run_recipe("train_efficientdet_voc", *flags, "--weights", folder / "best.weights.h5", folder="voc")
+    before, after = (keras_lightdet.EfficientDet(weights=each / "best.weights.h5").network for each in (folder, tuned))
+    changed = {
+        layer.name
+        for layer in before.layers
+        if not all(map(np.array_equal, layer.get_weights(), after.get_layer(layer.name).get_weights()))
+    }
+    assert {"predict_class", "predict_box"} <= changed
+    assert not [name for name in changed if name.startswith(("efficientnet", "fusion"))]
+
+
+def test_efficientdets_decay_leaves_norms_biases_and_shares_alone(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    recipe = runpy.run_path(str(RECIPES / "train_efficientdet_coco.py"))
+    model = keras_lightdet.EfficientDet(variant="lite0", fusion="bifpn_fast")
+    left = re.compile("|".join(recipe["NOT_DECAYED"]))  # as Keras reads them
+    decayed = {weight.path for weight in model.trainable_weights if not left.search(weight.path)}
+    kernels = {weight.path for weight in model.trainable_weights if len(weight.shape) > 1}
+    assert decayed == kernels
+    assert recipe["JITTER"].jitter_scale == (0.1, 2.0)
 
 
 def test_two_starts_at_once_are_refused(run_recipe, capsys):
