@@ -52,7 +52,7 @@ def parse_args(
     *,
     name: str,
     epochs: int,
-    input_size: int,
+    input_size: int | None,
     batch_size: int | None = None,
     variants: Sequence[str] = (),
     backbone: str | None = None,
@@ -64,7 +64,8 @@ def parse_args(
     Args:
         doc: The recipe's docstring.
         name: Of the output folder.
-        epochs, input_size, batch_size: Defaults; `None` is RSANet's batch size.
+        epochs, input_size, batch_size: Defaults; `None` is RSANet's batch size, and an input size that the recipe
+            finds itself.
         variants: The paper's sizes, the default first; adds `--variant`.
         backbone: What the detector is built on, for people; adds `--weights-backbone`.
         demo_epochs: Default under `--demo`.
@@ -79,7 +80,8 @@ def parse_args(
     parser.add_argument("--epochs", type=int, help=f"default: {epochs}")
     usual_batch = batch_size or "the paper's, 24 up to 320 pixels and 12 above"
     parser.add_argument("--batch-size", type=int, help=f"default: {usual_batch}")
-    parser.add_argument("--input-size", type=int, help=f"side of the network input in pixels; default: {input_size}")
+    usual_size = input_size or "that of the variant"
+    parser.add_argument("--input-size", type=int, help=f"side of the network input in pixels; default: {usual_size}")
     parser.add_argument(
         "--weights", help="a .weights.h5 to start from; other classes keep all but the class predictions"
     )
@@ -122,14 +124,24 @@ class DetectorRun:
         fetch: Loads the public data set into a folder, where none is given.
         metric: What decides the best weights, see `EvaluateDetector`.
         scales: Sides of the network input to train at in turn, besides the one of `args`, as shares of it.
+        augment: How training pictures are varied, but for the demo; `None` is as suits a start from noise.
     """
 
-    def __init__(self, args, *, fetch: Callable[[Path], Splits], metric: str, scales: Sequence[float] = ()):
+    def __init__(
+        self,
+        args,
+        *,
+        fetch: Callable[[Path], Splits],
+        metric: str,
+        scales: Sequence[float] = (),
+        augment: AugmentSpec | None = None,
+    ):
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
         training.make_reproducible(args.seed)
         self.args = args
         self.metric = metric
         self.scales = () if args.demo else tuple(scales)
+        self.wanted_augment = augment
         self.best_path = args.output_dir / f"best{SUFFIX}"
         self.splits = self._load(fetch)
         self.steps_per_epoch = steps_per_epoch(self.splits.train, args.batch_size)
@@ -150,8 +162,9 @@ class DetectorRun:
     @property
     def augment(self) -> AugmentSpec:
         """How training pictures are varied."""
-        until = int(MOSAIC_SHARE * self.total_steps)
-        return DEMO_AUGMENT if self.args.demo else AugmentSpec(mosaic_until_step=until)
+        if self.args.demo:
+            return DEMO_AUGMENT
+        return self.wanted_augment or AugmentSpec(mosaic_until_step=int(MOSAIC_SHARE * self.total_steps))
 
     def warmup_cosine(
         self, peak: float, final: float, *, demo_peak: float = DEMO_PEAK

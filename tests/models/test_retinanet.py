@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_detector import NAMES, random_batch
+from small_detector import NAMES
 
 import keras_lightdet
 from keras_lightdet.analysis import cost
@@ -69,10 +69,9 @@ def test_every_weight_is_trained():
     """But those that a dead ReLU hides: squeeze-and-excitation has only a channel or two inside."""
     keras.utils.set_random_seed(0)
     model = small_retinanet()
-    images, targets = random_batch(batch=2, side=SIDE)
+    images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3)).astype("float32")
     with tf.GradientTape() as tape:
-        losses = model.compute_losses(tf.cast(images, tf.float32), targets, training=True)
-        loss = tf.add_n(list(losses.values()))
+        loss = tf.add_n([tf.reduce_sum(tf.square(x - 1.0)) for x in model(images, training=True).values()])
     gradients = tape.gradient(loss, model.trainable_variables)
     dead = [
         v.path
@@ -109,7 +108,7 @@ def test_a_classifiers_trunk_is_taken_over(tmp_path):
     ("options", "message"),
     [
         ({"variant": "spinenet50"}, "variant to be one of .*'spinenet49s'"),
-        ({"input_shape": (192, 128, 3)}, "multiples of 128"),
+        ({"input_shape": (128, 128, 1)}, "input_shape"),
         ({"out_width": 64}, "out_width to be None, got 64: mobile_spinenet49xs has none"),
         ({"variant": "resnet50_fpn", "stochastic_depth": 0.2}, "stochastic_depth to be None"),
         ({"num_classes": 4}, "4 class_names, got 3"),
