@@ -17,7 +17,7 @@ slow = pytest.mark.slow
 # Trainable parameters, billions of multiply-adds, and the authors' figures in millions and billions. The released
 # code's 49S has a pyramid of 128 channels, which nothing published is counted with; mobile: their own table's.
 SIZES = [
-    pytest.param("spinenet49s", {"out_width": 256}, 11_944_598, 33.745, 11.9, 33.8, id="49s"),
+    pytest.param("spinenet49s", {"out_width": 256}, 11_944_598, 33.745, 11.9, 33.8, id="49s", marks=slow),
     pytest.param("spinenet49s", {}, 11_265_942, 30.779, None, None, id="49s_code", marks=slow),
     pytest.param("spinenet49", {}, 28_543_383, 85.282, 28.5, 85.4, id="49"),
     pytest.param("spinenet96", {}, 42_974_871, 265.0, 43.0, 265.4, id="96", marks=slow),
