@@ -1,7 +1,6 @@
 """Mobile SpineNet (Du et al. 2020, appendix A): a scale-permuted network of inverted residuals."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -16,7 +15,6 @@ from keras_lightdet.backbones.scale_permuted import (
     enlarge,
     permute_scales,
 )
-from keras_lightdet.backbones.spinenet import SPINENET_NORM
 from keras_lightdet.layers import activate, conv_bn_act, depthwise_bn_act
 from keras_lightdet.layers.conv import he_normal
 
@@ -58,9 +56,6 @@ class Scaling(NamedTuple):
 
 VARIANTS = {"49xs": Scaling(0.6, 24), "49s": Scaling(0.65, 40), "49": Scaling(1.0, 48)}
 
-_conv = partial(conv_bn_act, norm=SPINENET_NORM)
-_depthwise = partial(depthwise_bn_act, norm=SPINENET_NORM)
-
 
 def MobileSpineNet(  # noqa: N802 - builders are CapWords
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
@@ -100,7 +95,7 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
     scaling = VARIANTS[variant]
     widths = {level: int(width * scaling.width) for level, width in WIDTHS.items()}
     images, x = normalized_images(input_shape, num_classes)
-    x = _conv(x, widths[0], 3, 2, activation=activation, name="stem")
+    x = conv_bn_act(x, widths[0], 3, 2, activation=activation, name="stem")
     stem = []
     for level in (1, 2):
         x = _mbconv(x, widths[level], level, activation, name=f"block{level - 1}")
@@ -110,10 +105,10 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
         """Depthwise steps down, or pixels repeated, and a linear 1x1."""
         x = node.x
         for step in range(1, block.level - node.level + 1):
-            x = _depthwise(x, 3, 2, activation=activation, name=f"{name}_depthwise{step}")
+            x = depthwise_bn_act(x, 3, 2, activation=activation, name=f"{name}_depthwise{step}")
         if node.level > block.level:
             x = enlarge(x, node.level, block.level, images, name=name)
-        return _conv(x, widths[block.level], activation=None, name=f"{name}_match")
+        return conv_bn_act(x, widths[block.level], activation=None, name=f"{name}_match")
 
     def transform(x: keras.KerasTensor, block: Block, index: int, *, name: str) -> keras.KerasTensor:
         rate = stochastic_depth * (index + 1) / len(blocks)
@@ -121,7 +116,7 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
 
     outputs = permute_scales(stem, blocks, resample=resample, transform=transform, activation=activation)
     pyramid = {
-        level: _conv(x, scaling.out_width, activation=activation, name=f"{level.lower()}_out")
+        level: conv_bn_act(x, scaling.out_width, activation=activation, name=f"{level.lower()}_out")
         for level, x in outputs.items()
     }
     if num_classes is None:
@@ -141,10 +136,10 @@ def _mbconv(
 ) -> keras.KerasTensor:
     """1x1 to widen, depthwise, squeeze-and-excitation, linear 1x1; a shortcut where the shape stays."""
     shortcut, given = x, x.shape[-1]
-    x = _conv(x, EXPANSION * given, activation=activation, name=f"{name}_expand")
-    x = _depthwise(x, 3, strides, activation=activation, name=f"{name}_depthwise")
+    x = conv_bn_act(x, EXPANSION * given, activation=activation, name=f"{name}_expand")
+    x = depthwise_bn_act(x, 3, strides, activation=activation, name=f"{name}_depthwise")
     x = _squeeze_excite(x, max(1, int(SQUEEZE * given)), name=f"{name}_squeeze")
-    x = _conv(x, width, activation=None, name=f"{name}_project")
+    x = conv_bn_act(x, width, activation=None, name=f"{name}_project")
     if strides != 1 or given != width:
         return x
     if rate:  # one draw for all that a picture has here: stochastic depth

@@ -17,14 +17,13 @@ from keras_lightdet.backbones.scale_permuted import (
     enlarge,
     permute_scales,
 )
-from keras_lightdet.layers import DropBlock, NormSpec, activate, conv_bn_act
+from keras_lightdet.layers import DropBlock, activate, conv_bn_act
 
 STEM_WIDTH = 64  # of the first convolution, in every size
 STEM_KIND = "bottleneck"
 STEM_LEVEL = 2
 WIDTHS = {1: 32, 2: 64, 3: 128, 4: 256, 5: 256, 6: 256, 7: 256}  # by level, before scaling
 EXPANSION = {"bottleneck": 4, "residual": 1}  # output channels over the width
-SPINENET_NORM = NormSpec(momentum=0.99, epsilon=1e-3)
 
 # SpineNet-49 (fig. 2d and the released code), blocks 2 to 16.
 SPINENET = (
@@ -69,8 +68,6 @@ VARIANTS = {
     "143": Scaling(1.0, 1.0, 3, 256),
     "190": Scaling(1.3, 1.0, 4, 512),
 }
-
-_conv = partial(conv_bn_act, norm=SPINENET_NORM)
 
 
 def SpineNet(  # noqa: N802 - builders are CapWords
@@ -117,7 +114,7 @@ def SpineNet(  # noqa: N802 - builders are CapWords
     check_blocks(blocks, tuple(EXPANSION))
     scaling = VARIANTS[variant]
     widths = {level: int(width * scaling.width) for level, width in WIDTHS.items()}
-    unit = partial(_conv, activation=activation)
+    unit = partial(conv_bn_act, activation=activation)
     images, x = normalized_images(input_shape, num_classes)
     x = unit(x, STEM_WIDTH, 7, 2, name="stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
@@ -137,7 +134,7 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         elif node.level > block.level:
             x = enlarge(x, node.level, block.level, images, name=name)
         out = EXPANSION[block.kind] * widths[block.level]
-        return _conv(x, out, activation=None, name=f"{name}_match")
+        return conv_bn_act(x, out, activation=None, name=f"{name}_match")
 
     def transform(x: keras.KerasTensor, block: Block, index: int, *, name: str) -> keras.KerasTensor:
         rates = (stochastic_depth * (index + 1) / len(blocks), drop_block)
@@ -180,17 +177,17 @@ def _residual(
     x: keras.KerasTensor, kind: str, width: int, activation: str, rates: tuple[float, float], *, name: str
 ) -> keras.KerasTensor:
     """1x1, 3x3 and 1x1 of a bottleneck, or the two 3x3 of a residual block, and the shortcut."""
-    unit = partial(_conv, activation=activation)
+    unit = partial(conv_bn_act, activation=activation)
     shortcut, out = x, EXPANSION[kind] * width
     if x.shape[-1] != out:
-        shortcut = _conv(x, out, activation=None, name=f"{name}_shortcut")
+        shortcut = conv_bn_act(x, out, activation=None, name=f"{name}_shortcut")
     if kind == "bottleneck":
         x = unit(x, width, name=f"{name}_reduce")
         x = unit(x, width, 3, name=f"{name}_spatial")
-        x = _conv(x, out, activation=None, name=f"{name}_expand")
+        x = conv_bn_act(x, out, activation=None, name=f"{name}_expand")
     else:
         x = unit(x, width, 3, name=f"{name}_spatial1")
-        x = _conv(x, width, 3, activation=None, name=f"{name}_spatial2")
+        x = conv_bn_act(x, width, 3, activation=None, name=f"{name}_spatial2")
     depth_rate, block_rate = rates
     if block_rate:
         x = DropBlock(block_rate, name=f"{name}_drop_block")(x)

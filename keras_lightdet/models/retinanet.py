@@ -9,10 +9,9 @@ import keras
 from keras import layers
 
 from keras_lightdet.backbones import MobileNetV2, MobileSpineNet, ResNet, SpineNet
-from keras_lightdet.backbones.spinenet import SPINENET_NORM
 from keras_lightdet.boxes import PyramidAnchors, SelectSpec
 from keras_lightdet.detection import AnchorHead, OneStageDetector
-from keras_lightdet.layers import activate, batch_norm, dense_heads, fpn
+from keras_lightdet.layers import NORM, activate, batch_norm, dense_heads, fpn
 from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.weights import load_weights
 
@@ -98,7 +97,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
 
     Args:
         num_classes: Classes to tell apart; 91, with which the published cost is met.
-        input_shape: `(height, width, 3)` in pixels, multiples of 128; 640, 1024 or 1280, of the mobile ones 256 or 384.
+        input_shape: `(height, width, 3)` in pixels, of any size; 640, 1024 or 1280, of the mobile ones 256 or 384.
         variant: "spinenet49s", "spinenet49", "spinenet96", "spinenet143" or "spinenet190"; "mobile_spinenet49xs",
             "mobile_spinenet49s" or "mobile_spinenet49"; "resnet50_fpn", "resnet101_fpn" or "mobilenetv2_fpn".
             "mobile_spinenet49".
@@ -142,7 +141,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
     form = VARIANTS[chosen["variant"]]
     chosen["input_shape"] = chosen["input_shape"] or (form.side, form.side, 3)
     chosen["activation"] = chosen["activation"] or form.activation
-    check_input_shape(chosen["input_shape"], STRIDES[-1])
+    check_input_shape(chosen["input_shape"])
     detector = OneStageDetector(
         _network(chosen, form),
         AnchorHead(PyramidAnchors.octaves(STRIDES, scale=form.anchor_scale, offset=0.5)),
@@ -184,7 +183,7 @@ def _network(chosen: dict, form: Variant) -> keras.Model:
         repeats=form.repeats,
         separable=form.separable,
         activation=chosen["activation"],
-        norm=SPINENET_NORM,
+        norm=NORM,
         initializer=keras.initializers.RandomNormal(stddev=0.03 if form.separable else 0.01),
     )
     return keras.Model(images, raw, name="network")
@@ -199,4 +198,4 @@ def _retina_pyramid(features: dict, width: int, activation: str) -> dict:
         if level == "P7":
             x = activate(x, activation, name="fpn_p7_act")
         pyramid[level] = layers.Conv2D(width, 3, 2, padding="same", name=name)(x)
-    return {level: batch_norm(x, norm=SPINENET_NORM, name=f"fpn_{level.lower()}_bn") for level, x in pyramid.items()}
+    return {level: batch_norm(x, name=f"fpn_{level.lower()}_bn") for level, x in pyramid.items()}

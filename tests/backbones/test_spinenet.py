@@ -14,7 +14,7 @@ slow = pytest.mark.slow
 # Parameters of the features and of the classifier of 1000 classes, and the classifier's billions of multiply-adds at
 # 224 pixels. Published, in millions and billions: 22.1 and 3.5, 36.5 and 5.7, 60.5 and 9.1, 127.1 and 19.1.
 SIZES = [
-    pytest.param("49s", 9_089_215, 9_218_215, 1.516, id="49s"),
+    pytest.param("49s", 9_089_215, 9_218_215, 1.516, id="49s", marks=slow),
     pytest.param("49", 21_831_488, 22_088_488, 3.478, id="49"),
     pytest.param("96", 36_262_976, 36_519_976, 5.724, id="96", marks=slow),
     pytest.param("143", 60_247_616, 60_504_616, 9.087, id="143", marks=slow),
@@ -71,7 +71,7 @@ def test_blocks_that_nobody_takes_join_the_output_of_their_level():
     ("build", "options", "channels"),
     [
         (SpineNet, {"variant": "49s"}, 128),
-        (SpineNet, {"variant": "49s", "blocks": R0_SP53, "out_width": 40}, 40),
+        pytest.param(SpineNet, {"variant": "49s", "blocks": R0_SP53, "out_width": 40}, 40, marks=slow),
         (MobileSpineNet, {"variant": "49xs"}, 24),
     ],
 )
@@ -114,7 +114,9 @@ def test_stochastic_depth_grows_with_the_blocks(build):
     np.testing.assert_allclose(np.unique(kept), [0, 1 / (1 - block.rate)], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("build", "variant"), [pytest.param(SpineNet, "49s", marks=slow), (MobileSpineNet, "49xs")])
+@pytest.mark.parametrize(
+    ("build", "variant"), [pytest.param(SpineNet, "49s", marks=slow), pytest.param(MobileSpineNet, "49xs", marks=slow)]
+)
 def test_a_saved_model_answers_the_same(build, variant, tmp_path):
     model = build(variant=variant, num_classes=5)
     model.save(tmp_path / "net.keras")

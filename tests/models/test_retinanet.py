@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_detector import NAMES, random_batch
+from small_detector import NAMES
 
 import keras_lightdet
 from keras_lightdet.analysis import cost
@@ -17,12 +17,12 @@ slow = pytest.mark.slow
 # Trainable parameters, billions of multiply-adds, and the authors' figures in millions and billions. The released
 # code's 49S has a pyramid of 128 channels, which nothing published is counted with; mobile: their own table's.
 SIZES = [
-    pytest.param("spinenet49s", {"out_width": 256}, 11_944_598, 33.745, 11.9, 33.8, id="49s"),
+    pytest.param("spinenet49s", {"out_width": 256}, 11_944_598, 33.745, 11.9, 33.8, id="49s", marks=slow),
     pytest.param("spinenet49s", {}, 11_265_942, 30.779, None, None, id="49s_code", marks=slow),
     pytest.param("spinenet49", {}, 28_543_383, 85.282, 28.5, 85.4, id="49"),
     pytest.param("spinenet96", {}, 42_974_871, 265.0, 43.0, 265.4, id="96", marks=slow),
     pytest.param("spinenet143", {}, 66_959_511, 523.3, 67.0, 524.0, id="143", marks=slow),
-    pytest.param("spinenet190", {}, 163_637_991, 1881.7, 163.6, 1885.0, id="190", marks=slow),
+    pytest.param("spinenet190", {}, 163_637_351, 1881.7, 163.6, 1885.0, id="190", marks=slow),
     pytest.param("resnet50_fpn", {}, 34_091_159, 96.88, 34.0, 97.0, id="resnet50", marks=slow),
     pytest.param("resnet101_fpn", {}, 53_083_287, 325.6, 53.1, 326.3, id="resnet101", marks=slow),
     pytest.param("mobile_spinenet49", {}, 2_337_579, 0.981, 2.34, 1.0, id="mobile49", marks=slow),
@@ -69,10 +69,9 @@ def test_every_weight_is_trained():
     """But those that a dead ReLU hides: squeeze-and-excitation has only a channel or two inside."""
     keras.utils.set_random_seed(0)
     model = small_retinanet()
-    images, targets = random_batch(batch=2, side=SIDE)
+    images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3)).astype("float32")
     with tf.GradientTape() as tape:
-        losses = model.compute_losses(tf.cast(images, tf.float32), targets, training=True)
-        loss = tf.add_n(list(losses.values()))
+        loss = tf.add_n([tf.reduce_sum(tf.square(x - 1.0)) for x in model(images, training=True).values()])
     gradients = tape.gradient(loss, model.trainable_variables)
     dead = [
         v.path
@@ -109,7 +108,7 @@ def test_a_classifiers_trunk_is_taken_over(tmp_path):
     ("options", "message"),
     [
         ({"variant": "spinenet50"}, "variant to be one of .*'spinenet49s'"),
-        ({"input_shape": (192, 128, 3)}, "multiples of 128"),
+        ({"input_shape": (128, 128, 1)}, "input_shape"),
         ({"out_width": 64}, "out_width to be None, got 64: mobile_spinenet49xs has none"),
         ({"variant": "resnet50_fpn", "stochastic_depth": 0.2}, "stochastic_depth to be None"),
         ({"num_classes": 4}, "4 class_names, got 3"),
