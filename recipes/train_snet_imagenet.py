@@ -119,7 +119,7 @@ def fit(model: keras.Model, args, train: ClassData, test: ClassData, steps_per_e
         steps_per_epoch=steps_per_epoch,
         checkpoint=checkpoint,
         callbacks=[
-            keras.callbacks.TerminateOnNaN(raise_error=True),
+            training.RaiseOnNonFinite(),
             scores,
             log,
             training.ProgressLines(),

@@ -1,5 +1,6 @@
 """Batches for training and evaluation; a training batch is a function of (seed, step), so a run can resume at any."""
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -15,9 +16,10 @@ from keras_lightdet.images import resample, stretch, to_uint8
 
 MAX_BOXES = 300
 MULTI_SCALE_STEPS = 10
-# Pictures that are read and planned in one call of Python, and of which a mosaic takes its parts.
-GROUP = 2 * MOSAIC_PARTS
+# Most pictures that are read and planned in one call of Python, and of which a mosaic takes its parts.
+MAX_GROUP = 2 * MOSAIC_PARTS
 _MULTI_SCALE_SALT = 1
+_SHUFFLE_SALT = 0x9E3779B9  # the golden ratio's bits
 # Some more than there are cores, for those that wait for a file, for Python, or for an earlier one to be done; each
 # holds a group's pictures.
 _PARALLEL_CALLS = (os.cpu_count() or 1) + 2
@@ -69,7 +71,8 @@ def train_batches(
     spec = augment if augment is not None else AugmentSpec(until_step=0, min_visible=0.0)
     failures = failures if failures is not None else DecodeFailures()
     reader = PictureReader(data.records, replace=True, strict=strict, failures=failures)
-    first_group, skipped = divmod(start_step * batch_size, GROUP)
+    group_size = _group_size(batch_size)
+    first_group, skipped = divmod(start_step * batch_size, group_size)
 
     def read_group(positions: np.ndarray, indices: np.ndarray):
         pictures = [reader.read(int(index)) for index in indices]
@@ -86,8 +89,8 @@ def train_batches(
         return [_contents(picture) for picture in pictures], plan, {**targets, "sources": sources}
 
     def make_group(number: tf.Tensor):
-        positions = number * GROUP + tf.range(GROUP, dtype=tf.int64)
-        spec = [_PICTURE_SPEC] * GROUP, plan_spec(GROUP), _targets_spec(GROUP, max_boxes)
+        positions = number * group_size + tf.range(group_size, dtype=tf.int64)
+        spec = [_PICTURE_SPEC] * group_size, plan_spec(group_size), _targets_spec(group_size, max_boxes)
         pictures, plan, targets = _from_numpy(
             read_group, [positions, shuffled_indices(positions, len(data), seed)], spec
         )
@@ -98,10 +101,10 @@ def train_batches(
         return make_pictures(images, plan, image_size), targets
 
     groups = _map(tf.data.Dataset.counter(first_group), make_group)
-    if skipped:
+    if batch_size % group_size:
         batches = groups.unbatch().skip(skipped).batch(batch_size, drop_remainder=True)
-    else:
-        batches = groups.rebatch(batch_size, drop_remainder=True)  # the same with fewer copies
+    else:  # `rebatch` would do for both, but not under a distribution strategy of one device
+        batches = groups.batch(batch_size // group_size, drop_remainder=True).map(_join_groups)
     if multi_scale:
         batches = tf.data.Dataset.zip(tf.data.Dataset.counter(start_step), batches)
         batches = _map(batches, lambda step, batch: _shrink(step, *batch, seed, multi_scale))
@@ -167,12 +170,25 @@ def shuffled_indices(positions: tf.Tensor, count: int, seed: int) -> tf.Tensor:
         Int64 `[n]`, 0..count-1.
     """
     passes = tf.cast(positions // count, tf.uint32)
-    seeds = tf.stack([tf.fill(tf.shape(passes), tf.constant(seed, tf.uint32)), passes, tf.zeros_like(passes)], -1)
+    # Seed 0 in pass 0 would be a key of zeros, which hardly shuffles.
+    first, last = (tf.fill(tf.shape(passes), tf.constant(key, tf.uint32)) for key in (seed, _SHUFFLE_SALT))
+    seeds = tf.stack([first, passes, last], -1)
     # tf.random.experimental.index_shuffle pads a seed per index along the wrong axis; the op itself takes one.
     shuffled = tf.raw_ops.RandomIndexShuffle(
         index=tf.cast(positions % count, tf.uint64), seed=seeds, max_index=tf.constant(count - 1, tf.uint64), rounds=4
     )
     return tf.cast(shuffled, tf.int64)
+
+
+def _group_size(batch_size: int) -> int:
+    """The most pictures that make up a batch without a rest; the most of all where a mosaic needs more than that."""
+    shared = math.gcd(batch_size, MAX_GROUP)
+    return shared if shared >= MOSAIC_PARTS else MAX_GROUP
+
+
+def _join_groups(*batch):
+    """`[groups, pictures, ...]` to `[groups * pictures, ...]`."""
+    return tf.nest.map_structure(lambda x: tf.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:])), batch)
 
 
 def _contents(picture: Picture) -> tuple[bytes, np.ndarray]:

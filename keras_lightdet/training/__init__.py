@@ -2,7 +2,7 @@
 
 from keras_lightdet.training.checkpoint import TrainingCheckpoint, TrainingState, restore
 from keras_lightdet.training.ema import ema_momentum, ema_weights
-from keras_lightdet.training.guards import StopOnNonFinite
+from keras_lightdet.training.guards import RaiseOnNonFinite, StopOnNonFinite
 from keras_lightdet.training.progress import ProgressLines
 from keras_lightdet.training.reproducible import make_reproducible
 from keras_lightdet.training.run import fit_resumable
@@ -12,6 +12,7 @@ from keras_lightdet.training.schedules import WarmupDrops, WarmupPoly, warmup_co
 __all__ = [
     "ProgressLines",
     "RunLog",
+    "RaiseOnNonFinite",
     "StopOnNonFinite",
     "TrainingCheckpoint",
     "TrainingState",

@@ -15,7 +15,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
     The detector itself uses no gradient of such a step or a later one, sets `halted` and remembers the batch's
     `halted_sources`; this callback turns that into an error. So the weights stay finite, and no checkpoint is
     written after the last sound step. It stands before all callbacks that save. For a
-    plain `keras.Model` use `keras.callbacks.TerminateOnNaN(raise_error=True)`.
+    plain `keras.Model` use `RaiseOnNonFinite`.
 
     Args:
         data: The training data, whose records the batches' `sources` point into.
@@ -52,3 +52,23 @@ class StopOnNonFinite(keras.callbacks.Callback):
             "or within the same execution. The checkpoints are of before that step. Check these pictures "
             f"and their labels; if they are sound, lower the learning rate or clip gradients:{named}{more}"
         )
+
+
+class RaiseOnNonFinite(keras.callbacks.Callback):
+    """Ends the training of a plain `keras.Model` at a NaN or infinite loss, before callbacks behind it save anything.
+
+    Keras' own `TerminateOnNaN` can raise since 3.13 alone, and Python 3.10 has no later one than 3.12.
+    """
+
+    def on_train_batch_end(self, batch: int, logs=None):
+        """Looks at the loss.
+
+        Raises:
+            NonFiniteLossError: If it is no number; it names the batch.
+        """
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.isfinite(loss):
+            raise NonFiniteLossError(
+                f"Expected a finite loss, got {loss} at batch {batch + 1}. The checkpoints are of before that step. Do "
+                "lower the learning rate or clip gradients."
+            )

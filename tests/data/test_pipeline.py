@@ -188,6 +188,21 @@ def test_each_pass_is_another_permutation(count):
         assert not np.array_equal(indices[0], shuffled_indices(tf.range(100, dtype=tf.int64), count, 5))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_pass_is_nearly_in_order(seed):
+    for indices in shuffled_indices(tf.range(600, dtype=tf.int64), 300, seed).numpy().reshape(2, 300):
+        assert np.mean(np.abs(np.diff(indices)) < 5) < 0.1  # 0.03 by chance
+        assert abs(np.corrcoef(indices, np.arange(300))[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("batch_size", [4, 6, 8, 12, 24])  # of groups of 4, 8, 8, 4, 8
+def test_one_device_gets_the_batches_of_none(data, batch_size):
+    batches = train_batches(data, SIZE, batch_size, seed=3, augment=AugmentSpec())
+    distributed = iter(tf.distribute.OneDeviceStrategy("CPU:0").experimental_distribute_dataset(batches))
+    for straight in take(batches, 2):
+        assert_same(straight, next(distributed))
+
+
 def test_an_epoch_sees_every_picture(data):
     assert steps_per_epoch(data, 4) == 3
     sources = [t["sources"][:, 0] for _, t in take(train_batches(data, SIZE, 4, seed=0, augment=None), 3)]

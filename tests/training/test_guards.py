@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_lightdet.data.records import DetectionData, ImageRecord
 from keras_lightdet.errors import NonFiniteLossError
-from keras_lightdet.training import StopOnNonFinite, TrainingCheckpoint, fit_resumable, restore
+from keras_lightdet.training import RaiseOnNonFinite, StopOnNonFinite, TrainingCheckpoint, fit_resumable, restore
 
 PICTURES = 40
 
@@ -106,3 +106,16 @@ def test_a_new_fit_lets_a_halted_model_train(tmp_path):
     guard = StopOnNonFinite(DetectionData([], ("thing",)))
     model.fit(make_data(None, "image")(0), epochs=1, steps_per_epoch=2, verbose=0, shuffle=False, callbacks=[guard])
     assert int(model.optimizer.iterations) == 2
+
+
+def test_a_plain_model_stops_before_anything_is_saved(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones([6, 1], np.float32)
+    y = np.float32([[1], [1], [1], [1], [np.nan], [1]])
+    saved = tmp_path / "m.weights.h5"
+    save = keras.callbacks.ModelCheckpoint(saved, save_weights_only=True, save_freq=1)
+    with pytest.raises(NonFiniteLossError, match="batch 3"):
+        model.fit(x, y, batch_size=2, shuffle=False, verbose=0, callbacks=[RaiseOnNonFinite(), save])
+    model.load_weights(saved)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
