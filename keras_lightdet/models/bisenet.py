@@ -84,7 +84,7 @@ def BiSeNet(  # noqa: N802 - builders are CapWords
         "fusion": fusion,
     }
     choice = choose_arguments(
-        given, DEFAULTS, weights=weights, class_names=class_names, weights_backbone=weights_backbone
+        given, DEFAULTS, builder="BiSeNet", weights=weights, class_names=class_names, weights_backbone=weights_backbone
     )
     chosen = choice.arguments
     check_variant(chosen["variant"], VARIANTS)
@@ -97,7 +97,7 @@ def BiSeNet(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         loss=loss,
-        architecture={"builder": "BiSeNet", **chosen},
+        architecture=choice.architecture,
         name=name or "bisenet",
     )
     if choice.weights is not None:

@@ -84,7 +84,7 @@ def DFANet(  # noqa: N802 - builders are CapWords
         "decoder": decoder,
     }
     choice = choose_arguments(
-        given, DEFAULTS, weights=weights, class_names=class_names, weights_backbone=weights_backbone
+        given, DEFAULTS, builder="DFANet", weights=weights, class_names=class_names, weights_backbone=weights_backbone
     )
     chosen = choice.arguments
     check_variant(chosen["variant"], VARIANTS)
@@ -100,7 +100,7 @@ def DFANet(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         loss=loss or PLAIN_LOSS,
-        architecture={"builder": "DFANet", **chosen},
+        architecture=choice.architecture,
         name=name or "dfanet",
     )
     if choice.weights is not None:

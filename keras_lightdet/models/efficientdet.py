@@ -140,6 +140,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
     choice = choose_arguments(
         given,
         defaults,
+        builder="EfficientDet",
         weights=weights,
         class_names=class_names,
         free=("input_shape", "drop_connect"),
@@ -165,7 +166,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(0.001, 0.5, max_detections=100, pre_nms_top_k=1000, soft="gaussian"),
-        architecture={"builder": "EfficientDet", **chosen},
+        architecture=choice.architecture,
         name=name or "efficientdet",
     )
     if weights_backbone is not None:

@@ -134,7 +134,12 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
     }
     defaults = {"num_classes": NUM_CLASSES, "variant": "mobile_spinenet49"}
     choice = choose_arguments(
-        given, defaults, weights=weights, class_names=class_names, weights_backbone=weights_backbone
+        given,
+        defaults,
+        builder="RetinaNet",
+        weights=weights,
+        class_names=class_names,
+        weights_backbone=weights_backbone,
     )
     chosen = choice.arguments
     check_variant(chosen["variant"], VARIANTS)
@@ -148,7 +153,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(iou_threshold=0.5),
-        architecture={"builder": "RetinaNet", **chosen},
+        architecture=choice.architecture,
         name=name or "retinanet",
     )
     if choice.weights is not None:
