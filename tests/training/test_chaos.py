@@ -1,6 +1,8 @@
 """Kills a run again and again at random, in saves too; it must always start again and end as the unbroken one."""
 
+import os
 import random
+import signal
 import time
 
 import pytest
@@ -32,13 +34,24 @@ def live_and_die(folder, options, rng, kind):
             before = newest(folder)
             wait_for(process, lambda before=before: newest(folder) != before)
         if kind == "save":
-            wait_for(process, lambda: is_saving(folder))
-            time.sleep(rng.uniform(0, 0.01))
+            stop_in_a_save(process, folder, rng)
         else:
             time.sleep(rng.uniform(0, 0.1))
     process.kill()
     process.join()
     return process.exitcode, is_saving(folder)
+
+
+def stop_in_a_save(process, folder, rng):
+    """Halts the run at a random moment of a save; a save that was over by then is not the one."""
+    while process.is_alive():
+        wait_for(process, lambda: is_saving(folder))
+        time.sleep(rng.uniform(0, 0.01))
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(0.005)
+        if is_saving(folder):
+            return
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def wait_for(process, condition):
