@@ -5,13 +5,21 @@ import dataclasses
 import hashlib
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+from shared_run import (
+    GRID_PICTURES,
+    SHOWN_ISSUES,
+    add_run_flags,
+    add_weights_flags,
+    calibration_pictures,
+    check_file,
+    refuse_two_starts,
+    start_from,
+)
 
 from keras_lightdet import deploy, evaluation, training
 from keras_lightdet.data import (
@@ -25,18 +33,13 @@ from keras_lightdet.data import (
     steps_per_epoch,
     train_batches,
 )
-from keras_lightdet.images import read_image
-from keras_lightdet.weights import SUFFIX, load_trunk, load_weights, read_record
+from keras_lightdet.weights import SUFFIX, load_weights
 
 DEMO = {"epochs": 50, "batch_size": 8, "input_size": 192, "train": 400, "test": 100}
 # A run of minutes needs larger steps, and pictures that are varied less.
 DEMO_PEAK = 3e-3
 DEMO_AUGMENT = AugmentSpec(zoom_out=0.0, crop=0.0, jitter=0.5, mosaic=0.0)
 MOSAIC_SHARE = 0.8  # of the run; the last steps see whole pictures only, as the network will
-CALIBRATION_PICTURES = 100
-GRID_PICTURES = 12
-SHOWN_ISSUES = 5
-CHECK = Path(__file__).parents[1] / "export" / "check_tflite.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,31 +85,14 @@ def parse_args(
     parser.add_argument("--batch-size", type=int, help=f"default: {usual_batch}")
     usual_size = input_size or "that of the variant"
     parser.add_argument("--input-size", type=int, help=f"side of the network input in pixels; default: {usual_size}")
-    parser.add_argument(
-        "--weights", help="a .weights.h5 to start from; other classes keep all but the class predictions"
-    )
-    if backbone:
-        parser.add_argument(
-            "--weights-backbone", help=f"a .weights.h5 of a classifier {backbone} to start from, as the paper does"
-        )
+    add_weights_flags(parser, backbone)
     if variants:
         parser.add_argument("--variant", choices=variants, default=variants[0], help="default: %(default)s")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir")
-    parser.add_argument("--demo", action="store_true", help="train on drawn scenes: no data, no network, some minutes")
-    parser.add_argument(
-        "--strict", action="store_true", help="stop at the first fault in the data instead of skipping it"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of weights, shuffle and augmentation; default: %(default)s"
-    )
-    parser.add_argument(
-        "--export", action="store_true", help="write and check the int8 .tflite at the end (--demo does)"
-    )
+    add_run_flags(parser)
     args = parser.parse_args(argv)
     if args.demo and args.data_dir:
         parser.error("--demo draws its own data: leave out --data-dir.")
-    if backbone and args.weights and args.weights_backbone:
-        parser.error("--weights has a backbone: leave out --weights-backbone.")
+    refuse_two_starts(parser, args)
     defaults = {**DEMO, "epochs": demo_epochs} if args.demo else {"epochs": epochs, "input_size": input_size}
     args.epochs = args.epochs or defaults["epochs"]
     args.input_size = args.input_size or defaults["input_size"]
@@ -185,11 +171,7 @@ class DetectorRun:
 
     def start_from(self, model) -> None:
         """Loads `--weights`, without the class predictions where the classes differ."""
-        if not self.args.weights:
-            return
-        same = tuple(read_record(self.args.weights)["class_names"]) == self.class_names
-        (load_weights if same else load_trunk)(model, self.args.weights)
-        print(f"started from {self.args.weights}" + ("" if same else ", class predictions anew"))
+        start_from(model, self.args.weights, self.class_names)
 
     def fit(self, model) -> None:
         """Trains a compiled model, or goes on with it, and leaves its best weights in it."""
@@ -247,19 +229,12 @@ class DetectorRun:
 
     def _export(self, model) -> None:
         """Writes the int8 file and hands it to export/check_tflite.py, as a user would."""
-        train = self.splits.train.records
-        chosen = np.linspace(0, len(train) - 1, min(CALIBRATION_PICTURES, len(train))).astype(int)
         path = self.args.output_dir / "detector.tflite"
         print(f"\nexporting {path}", flush=True)
-        deploy.export_tflite(
-            model, path, quantize="int8", calibration=(read_image(train[index].path) for index in chosen)
-        )
-        command = [sys.executable, str(CHECK), str(path), "--weights", str(self.best_path)]
-        if self.args.data_dir:
-            command += ["--data-dir", str(self.args.data_dir), "--format", self.args.format]
-        checked = subprocess.run(command, check=False)
-        if checked.returncode:
-            sys.exit(checked.returncode)  # the command has said what is wrong with the file
+        calibration = calibration_pictures(self.splits.train.records)
+        deploy.export_tflite(model, path, quantize="int8", calibration=calibration)
+        data = ("--data-dir", str(self.args.data_dir), "--format", self.args.format) if self.args.data_dir else ()
+        check_file(path, self.best_path, *data)
 
     @property
     def _sizes(self) -> tuple[tuple[int, int], ...]:

@@ -5,13 +5,22 @@ import dataclasses
 import hashlib
 import json
 import logging
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+from shared_run import (
+    GRID_PICTURES,
+    SHOWN_ISSUES,
+    add_run_flags,
+    add_weights_flags,
+    calibration_pictures,
+    check_file,
+    refuse_two_starts,
+    start_from,
+)
 
 from keras_lightdet import deploy, evaluation, training
 from keras_lightdet.data import (
@@ -25,18 +34,13 @@ from keras_lightdet.data import (
     segmentation_splits,
 )
 from keras_lightdet.errors import LightdetError
-from keras_lightdet.images import read_image
-from keras_lightdet.weights import SUFFIX, load_trunk, load_weights, read_record
+from keras_lightdet.weights import SUFFIX, load_weights
 
 DEMO = {"epochs": 30, "batch_size": 8, "height": 128, "width": 160, "train": 300, "val": 60}
 DEMO_AUGMENT = SegmentAugmentSpec(scales=(0.75, 1.33))
-CALIBRATION_PICTURES = 100
-GRID_PICTURES = 12
-SHOWN_ISSUES = 5
 WARMUP_STEPS = 1000
 MOMENTUM = 0.9
 SCRATCH_RATE, CLIP_NORM = 2e-3, 10.0
-CHECK = Path(__file__).parents[1] / "export" / "check_tflite.py"
 
 
 def parse_args(
@@ -72,30 +76,14 @@ def parse_args(
         "--input-size", type=int, nargs=2, metavar=("H", "W"), help=f"network input; default: {height} {width}"
     )
     parser.add_argument("--crop-size", type=int, nargs=2, metavar=("H", "W"), help="in training")
-    parser.add_argument(
-        "--weights", help="a .weights.h5 to start from; other classes keep all but the class predictions"
-    )
-    parser.add_argument(
-        "--weights-backbone", help=f"a .weights.h5 of a classifier {backbone} to start from, as the paper does"
-    )
+    add_weights_flags(parser, backbone)
     parser.add_argument("--variant", choices=variants, default=variants[0], help="default: %(default)s")
     parser.add_argument("--evaluate-every", type=int, default=1, help="epochs between scores; default: %(default)s")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir")
-    parser.add_argument("--demo", action="store_true", help="train on drawn scenes: no data, no network, some minutes")
-    parser.add_argument(
-        "--strict", action="store_true", help="stop at the first fault in the data instead of skipping it"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of weights, shuffle and augmentation; default: %(default)s"
-    )
-    parser.add_argument(
-        "--export", action="store_true", help="write and check the int8 .tflite at the end (--demo does)"
-    )
+    add_run_flags(parser)
     args = parser.parse_args(argv)
     if args.demo == bool(args.data_dir):
         parser.error("give --data-dir, or --demo, which draws its own data.")
-    if args.weights and args.weights_backbone:
-        parser.error("--weights has a backbone: leave out --weights-backbone.")
+    refuse_two_starts(parser, args)
     own = {"epochs": epochs, "batch_size": batch_size, "height": height, "width": width}
     defaults = DEMO if args.demo else own
     args.epochs = args.epochs or defaults["epochs"]
@@ -155,11 +143,7 @@ class SegmenterRun:
 
     def start_from(self, model) -> None:
         """Loads `--weights`, without the class predictions where the classes differ."""
-        if not self.args.weights:
-            return
-        same = tuple(read_record(self.args.weights)["class_names"]) == self.class_names
-        (load_weights if same else load_trunk)(model, self.args.weights)
-        print(f"started from {self.args.weights}" + ("" if same else ", class predictions anew"))
+        start_from(model, self.args.weights, self.class_names)
 
     def fit(self, model) -> None:
         """Trains a compiled model, or goes on with it, and leaves its best weights in it."""
@@ -216,15 +200,10 @@ class SegmenterRun:
 
     def _export(self, model) -> None:
         """Writes the int8 file and hands it to export/check_tflite.py, as a user would."""
-        chosen = np.linspace(0, len(self.train) - 1, min(CALIBRATION_PICTURES, len(self.train))).astype(int)
         path = self.args.output_dir / "segmenter.tflite"
         print(f"\nexporting {path}", flush=True)
-        pictures = (read_image(self.train.records[index].path) for index in chosen)
-        deploy.export_segmenter(model, path, quantize="int8", calibration=pictures)
-        command = [sys.executable, str(CHECK), str(path), "--weights", str(self.best_path)]
-        checked = subprocess.run([*command, "--data-dir", str(self.args.data_dir)], check=False)
-        if checked.returncode:
-            sys.exit(checked.returncode)  # the command has said what is wrong with the file
+        deploy.export_segmenter(model, path, quantize="int8", calibration=calibration_pictures(self.train.records))
+        check_file(path, self.best_path, "--data-dir", str(self.args.data_dir))
 
     def _load(self) -> tuple[SegmentationData, SegmentationData, SegmentationData]:
         """Returns what to train on, to choose the best weights by, and to score on; the last two may be the same."""

@@ -1,0 +1,71 @@
+"""What the recipes of detectors and of segmenters share: flags, a start from weights, and the check of the file."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_lightdet.images import read_image
+from keras_lightdet.weights import load_trunk, load_weights, read_record
+
+CALIBRATION_PICTURES = 100
+GRID_PICTURES = 12
+SHOWN_ISSUES = 5
+CHECK = Path(__file__).parents[1] / "export" / "check_tflite.py"
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of how a run goes on, what it takes for its data, and what it leaves."""
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir")
+    parser.add_argument("--demo", action="store_true", help="train on drawn scenes: no data, no network, some minutes")
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first fault in the data instead of skipping it"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights, shuffle and augmentation; default: %(default)s"
+    )
+    parser.add_argument(
+        "--export", action="store_true", help="write and check the int8 .tflite at the end (--demo does)"
+    )
+
+
+def add_weights_flags(parser: argparse.ArgumentParser, backbone: str | None) -> None:
+    """Adds `--weights`, and `--weights-backbone` where the model is built on a `backbone` (its name, for people)."""
+    parser.add_argument(
+        "--weights", help="a .weights.h5 to start from; other classes keep all but the class predictions"
+    )
+    if backbone:
+        parser.add_argument(
+            "--weights-backbone", help=f"a .weights.h5 of a classifier {backbone} to start from, as the paper does"
+        )
+
+
+def refuse_two_starts(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends with the flags' error where both kinds of weights are given."""
+    if args.weights and getattr(args, "weights_backbone", None):
+        parser.error("--weights has a backbone: leave out --weights-backbone.")
+
+
+def start_from(model, weights: str | None, class_names: tuple[str, ...]) -> None:
+    """Loads `--weights` if given, without the class predictions where the classes differ."""
+    if not weights:
+        return
+    same = tuple(read_record(weights)["class_names"]) == class_names
+    (load_weights if same else load_trunk)(model, weights)
+    print(f"started from {weights}" + ("" if same else ", class predictions anew"))
+
+
+def calibration_pictures(records: Sequence):
+    """Reads pictures spread over the records, one at a time."""
+    chosen = np.linspace(0, len(records) - 1, min(CALIBRATION_PICTURES, len(records))).astype(int)
+    return (read_image(records[index].path) for index in chosen)
+
+
+def check_file(path: Path, weights: Path, *flags: str) -> None:
+    """Hands a .tflite to export/check_tflite.py, as a user would, and ends with its exit code if it fails."""
+    checked = subprocess.run([sys.executable, str(CHECK), str(path), "--weights", str(weights), *flags], check=False)
+    if checked.returncode:
+        sys.exit(checked.returncode)  # the command has said what is wrong with the file
