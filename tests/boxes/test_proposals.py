@@ -90,6 +90,9 @@ def test_fewer_candidates_than_slots_leave_empty_slots():
             level_counts=COUNTS,
         )
         assert found["boxes"].shape == (batch, 40, 4)
+        empty = ~found["valid"].numpy()
+        assert not found["boxes"].numpy()[empty].any() and not found["scores"].numpy()[empty].any()
+        assert (found["scores"].numpy()[~empty] > 0).all()
         counts = tf.reduce_sum(tf.cast(found["valid"], tf.int32), axis=1).numpy()
         assert (counts <= 6).all() and (counts >= 2).all()
 

@@ -15,6 +15,7 @@ from keras_lightdet.errors import ExportError
 from keras_lightdet.images import read_image, resize_image
 from keras_lightdet.layers import conv_bn_act
 from keras_lightdet.segmentation import SegmentationModel, predict_pixels
+from keras_lightdet.segmentation.model import to_labels
 
 NAMES = ("sky", "road", "car")
 SIZE = (48, 64)
@@ -62,6 +63,8 @@ def test_masks_are_those_of_keras(model, pictures, tmp_path, quantize, activatio
         np.testing.assert_allclose(masks.sum(-1), 1, atol=1e-5)
     elif quantize == "none":
         np.testing.assert_allclose(masks, logits, atol=1e-4)  # at the network's own stride nothing is enlarged
+    labels = to_labels(logits[0], masks.shape[1:3])
+    assert np.mean(masks[0].argmax(axis=-1) == labels) >= same
     assert report.same_pixels >= same
     own, expected = TFLiteSegmenter(path).segment(pictures), model.segment(pictures)
     assert len(np.unique(expected)) == 3
