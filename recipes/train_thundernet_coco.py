@@ -8,15 +8,14 @@ As train_thundernet_voc.py, scored by COCO's AP, over the paper's 375,000 steps 
 and 28.0 AP for SNet49, 146 and 535; nothing was trained that long here yet.
 """
 
-from detector_run import DetectorRun, parse_args
+from detector_run import parse_args
 from train_rsanet_coco import fetch
-from train_thundernet_voc import DEFAULTS, SCALES, train
-from two_stage_run import starts_trained
+from train_thundernet_voc import DEFAULTS, train
 
 
 def main(args) -> None:
     """Trains with COCO's score."""
-    train(DetectorRun(args, fetch=fetch, metric="coco", scales=SCALES if starts_trained(args) else ()))
+    train(args, fetch=fetch, metric="coco")
 
 
 if __name__ == "__main__":

@@ -11,21 +11,30 @@ from ImageNet's weights (train_snet_imagenet.py), by SGD: batch 64, 0.01 falling
 get, over as many epochs as are asked for. Files and flags are those of train_rsanet_voc.py.
 """
 
-from detector_run import DetectorRun, parse_args
+from collections.abc import Callable
+from pathlib import Path
+
+from detector_run import DetectorRun, Splits, parse_args
 from train_rsanet_voc import fetch
 from two_stage_run import starts_trained, two_stage_optimizer
 
 from keras_lightdet import ThunderNet
+from keras_lightdet.data import AugmentSpec
 
 VARIANTS = ("snet146", "snet49", "snet535")
 SCALES = (0.75, 1.0, 1.5)  # 240, 320 and 480 pixels
+# The smallest anchor is 32 pixels on a map of stride 16: what a mosaic leaves of small objects fits none.
+AUGMENT = AugmentSpec(mosaic=0.0)
+SCRATCH_AUGMENT = AugmentSpec(mosaic=0.0, zoom_out=0.0)
 SCHEDULE = {"rate": 0.01, "batch_size": 64, "drops": (0.5, 0.75)}
 DEFAULTS = {"input_size": 320, "batch_size": 64, "variants": VARIANTS, "backbone": "SNet"}
 
 
-def train(run: DetectorRun) -> None:
+def train(args, *, fetch: Callable[[Path], Splits], metric: str) -> None:
     """Trains, scores, draws and exports."""
-    args = run.args
+    trained = starts_trained(args)
+    options = {"scales": SCALES, "augment": AUGMENT} if trained else {"augment": SCRATCH_AUGMENT}
+    run = DetectorRun(args, fetch=fetch, metric=metric, **options)
     model = ThunderNet(
         class_names=run.class_names,
         input_shape=run.input_shape,
@@ -40,7 +49,7 @@ def train(run: DetectorRun) -> None:
 
 def main(args) -> None:
     """Trains with VOC's score."""
-    train(DetectorRun(args, fetch=fetch, metric="voc07", scales=SCALES if starts_trained(args) else ()))
+    train(args, fetch=fetch, metric="voc07")
 
 
 if __name__ == "__main__":
