@@ -2,7 +2,6 @@
 
 import colorsys
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_lightdet.boxes.detections import Detections
 from keras_lightdet.data.records import ImageRecord
 from keras_lightdet.errors import DataError
-from keras_lightdet.images import read_image
+from keras_lightdet.images import Picture, to_pixels
 
 # Pictures whose longer side is below this are enlarged by a whole factor, so that labels can be read.
 MIN_SIDE = 320
@@ -33,7 +32,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def draw(
-    image: np.ndarray | Image.Image | str | os.PathLike,
+    image: Picture,
     detections: Detections | None,
     class_names: Sequence[str] | None = None,
     *,
@@ -48,7 +47,7 @@ def draw(
     read.
 
     Args:
-        image: Uint8 `[H, W, 3]` RGB, a Pillow image, or the path of a picture.
+        image: A path, a Pillow image, or an array `[H, W, 3]` of 0..255 RGB.
         detections: Boxes in pixels of the picture; None draws the truth alone.
         class_names: Names in label order; None takes those of the detections.
         truth: The labels of the same picture.
@@ -58,7 +57,7 @@ def draw(
         An RGB image; it shows itself in a notebook and is stored by `.save(path)`.
 
     Raises:
-        DataError: The file is no picture, the array is not uint8 `[H, W, 3]`, a box or a score is not finite,
+        DataError: The file is no picture, the array is none, a box or a score is not finite,
             or a label has no name.
     """
     canvas, factor = _canvas(image)
@@ -86,23 +85,12 @@ class _Box:
     dashed: bool
 
 
-def _canvas(image: np.ndarray | Image.Image | str | os.PathLike) -> tuple[Image.Image, int]:
-    if isinstance(image, str | os.PathLike):
-        image = read_image(image)
-    if isinstance(image, Image.Image):
-        picture = image.convert("RGB")
-    else:
-        image = np.asarray(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise DataError(
-                f"Expected a picture as uint8 [height, width, 3], got {image.dtype} {list(image.shape)}. "
-                "Convert it to 0..255 RGB."
-            )
-        picture = Image.fromarray(image)
+def _canvas(image: Picture) -> tuple[Image.Image, int]:
+    picture = Image.fromarray(to_pixels(image))
     factor = max(1, math.ceil(MIN_SIDE / max(picture.size)))
     if factor > 1:
-        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC), factor
-    return picture.copy(), factor
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+    return picture, factor
 
 
 def _detection_boxes(detections: Detections, names: tuple[str, ...], min_score: float) -> list[_Box]:

@@ -2,7 +2,9 @@
 
 import os
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +12,9 @@ from PIL import Image
 
 from keras_lightdet.errors import DataError
 
+# What people hand in as a picture: a path, a Pillow image, or RGB pixels [height, width, 3] of 0..255.
+Picture = str | os.PathLike | Image.Image | np.ndarray
+Result = TypeVar("Result")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_PIXELS = 64e6
@@ -67,11 +72,66 @@ def read_image(path: str | os.PathLike, *, max_pixels: float = MAX_PIXELS) -> np
     with image:
         try:
             image.load()
-            if header.orientation in _TURNS:
-                image = image.transpose(_TURNS[header.orientation])
-            return np.ascontiguousarray(_as_rgb(image))
+            return _upright_rgb(image, header.orientation)
         except Exception as error:  # Pillow's plug-ins raise any type on a damaged file.
             raise _unreadable(path, error) from error
+
+
+def for_each_picture(
+    images: Picture | Sequence[Picture], function: Callable[[np.ndarray], Result]
+) -> Result | list[Result]:
+    """Applies `function` to the pixels of a picture, or of each in a list: one by one, as pictures differ in size.
+
+    Returns:
+        The answer for a picture, a list of answers for a list of pictures or an array `[B, H, W, 3]`.
+
+    Raises:
+        DataError: See `to_pixels`.
+    """
+    # What has fewer axes than a batch is one picture, if a wrong one; a list has none.
+    if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 4) < 4:
+        return function(to_pixels(images))
+    return [function(to_pixels(image)) for image in images]
+
+
+def to_pixels(picture: Picture) -> np.ndarray:
+    """Returns a picture as uint8 `[height, width, 3]`, 0..255 RGB, upright where a file or Pillow knows its turn.
+
+    Args:
+        picture: A path, a Pillow image, or an array `[height, width, 3]` of 0..255 of any type, rounded to whole
+            numbers.
+
+    Raises:
+        DataError: See `read_image`; or an array has another shape, or other values than 0..255: also one of
+            fractions up to 1, which would be taken for black.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return read_image(picture)
+    if isinstance(picture, Image.Image):
+        return _upright_rgb(picture, _orientation(picture))
+    pixels = np.asarray(picture)
+    fault = _fault_of_pixels(pixels)
+    if fault:
+        raise DataError(
+            f"Expected a picture as [height, width, 3] of 0..255 RGB, got {pixels.dtype} {list(pixels.shape)}{fault}"
+        )
+    return pixels if pixels.dtype == np.uint8 else np.floor(pixels + 0.5).astype(np.uint8)
+
+
+def _fault_of_pixels(pixels: np.ndarray) -> str | None:
+    """What is wrong with an array, and the cure."""
+    if pixels.ndim != 3 or pixels.shape[-1] != 3 or not pixels.size:
+        return ". Convert it to RGB."
+    if pixels.dtype == np.uint8:
+        return None
+    if not (np.issubdtype(pixels.dtype, np.integer) or np.issubdtype(pixels.dtype, np.floating)):
+        return ". Give it as numbers."
+    least, greatest = pixels.min(), pixels.max()
+    if not (least >= 0 and greatest <= 255):  # not the other way round: NaN is no colour
+        return f" from {least} to {greatest}. Bring it to 0..255."
+    if np.issubdtype(pixels.dtype, np.floating) and 0 < greatest <= 1:
+        return f" of at most {greatest}. Multiply it by 255."
+    return None
 
 
 def read_label_pixels(path: str | os.PathLike, *, colours: bool, max_pixels: float = MAX_PIXELS) -> np.ndarray:
@@ -208,6 +268,13 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # Damaged EXIF raises any type and must not cost a sound picture.
         return 1
     return orientation if orientation in _TURNS else 1
+
+
+def _upright_rgb(image: Image.Image, orientation: int) -> np.ndarray:
+    """Pixels, uint8 `[height, width, 3]`, turned by an EXIF orientation."""
+    if orientation in _TURNS:
+        image = image.transpose(_TURNS[orientation])
+    return np.ascontiguousarray(_as_rgb(image))
 
 
 def _as_rgb(image: Image.Image) -> np.ndarray:

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from shared_run import (
     calibration_pictures,
     check_file,
     refuse_two_starts,
+    report_errors,
     start_from,
 )
 
@@ -33,7 +33,6 @@ from keras_lightdet.data import (
     segment_train_batches,
     segmentation_splits,
 )
-from keras_lightdet.errors import LightdetError
 from keras_lightdet.weights import SUFFIX, load_weights
 
 DEMO = {"epochs": 30, "batch_size": 8, "height": 128, "width": 160, "train": 300, "val": 60}
@@ -236,7 +235,7 @@ class SegmenterRun:
 
 def train(args, build, *, scales: tuple[float, float], rate: float, batch_size: int, decay: float) -> None:
     """Trains, scores, draws and exports what `build` builds, by a paper's numbers; ends with a fault's message."""
-    try:
+    with report_errors():
         run = SegmenterRun(args, scales=scales)
         model = build(
             class_names=run.class_names,
@@ -248,8 +247,6 @@ def train(args, build, *, scales: tuple[float, float], rate: float, batch_size: 
         model.compile(run.optimizer(rate=rate, batch_size=batch_size, decay=decay))
         run.fit(model)
         run.finish(model)
-    except LightdetError as error:
-        sys.exit(f"error: {error}")
 
 
 def fingerprint(data: SegmentationData) -> str:

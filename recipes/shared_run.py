@@ -3,11 +3,13 @@
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from keras_lightdet.errors import LightdetError
 from keras_lightdet.images import read_image
 from keras_lightdet.weights import load_trunk, load_weights, read_record
 
@@ -15,6 +17,15 @@ CALIBRATION_PICTURES = 100
 GRID_PICTURES = 12
 SHOWN_ISSUES = 5
 CHECK = Path(__file__).parents[1] / "export" / "check_tflite.py"
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Ends the process with the message alone where data, weights or a checkpoint are at fault: it names the cure."""
+    try:
+        yield
+    except LightdetError as error:
+        sys.exit(f"error: {error}")
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

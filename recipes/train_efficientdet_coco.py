@@ -14,6 +14,7 @@ trained on COCO here yet.
 
 import keras
 from detector_run import DetectorRun, parse_args
+from shared_run import report_errors
 from train_rsanet_coco import fetch
 
 from keras_lightdet import EfficientDet
@@ -89,4 +90,5 @@ def optimizer(run: DetectorRun) -> keras.optimizers.Optimizer:
 
 
 if __name__ == "__main__":
-    main(parse_args(__doc__, name="efficientdet_coco", epochs=300, **DEFAULTS))
+    with report_errors():
+        main(parse_args(__doc__, name="efficientdet_coco", epochs=300, **DEFAULTS))

@@ -10,6 +10,7 @@ VOC 2007.
 """
 
 from detector_run import parse_args
+from shared_run import report_errors
 from train_efficientdet_coco import DEFAULTS, build, start, train
 from train_rsanet_voc import fetch
 
@@ -27,4 +28,5 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args(__doc__, name="efficientdet_voc", epochs=50, **DEFAULTS))
+    with report_errors():
+        main(parse_args(__doc__, name="efficientdet_voc", epochs=50, **DEFAULTS))

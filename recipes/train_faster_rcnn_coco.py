@@ -17,6 +17,7 @@ same kind. Files and flags are those of train_rsanet_coco.py. torchvision's own 
 """
 
 from detector_run import DetectorRun, parse_args
+from shared_run import report_errors
 from train_rsanet_coco import fetch
 from two_stage_run import starts_trained, two_stage_optimizer
 
@@ -52,14 +53,15 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    main(
-        parse_args(
-            __doc__,
-            name="faster_rcnn_coco",
-            epochs=EPOCHS,
-            input_size=1024,
-            batch_size=16,
-            backbone="ResNet(depth=50)",
-            demo_epochs=DEMO_EPOCHS,
+    with report_errors():
+        main(
+            parse_args(
+                __doc__,
+                name="faster_rcnn_coco",
+                epochs=EPOCHS,
+                input_size=1024,
+                batch_size=16,
+                backbone="ResNet(depth=50)",
+                demo_epochs=DEMO_EPOCHS,
+            )
         )
-    )

@@ -13,6 +13,7 @@ train_rsanet_coco.py; a step of setting L at its own size needs a large GPU.
 """
 
 from detector_run import DetectorRun, parse_args
+from shared_run import report_errors
 from train_rsanet_coco import fetch
 from two_stage_run import two_stage_optimizer
 
@@ -44,15 +45,16 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    main(
-        parse_args(
-            __doc__,
-            name="light_head_rcnn_coco",
-            epochs=EPOCHS,
-            input_size=960,
-            batch_size=16,
-            variants=("s", "l"),
-            backbone="XceptionLight or ResNet(depth=101)",
-            demo_epochs=DEMO_EPOCHS,
+    with report_errors():
+        main(
+            parse_args(
+                __doc__,
+                name="light_head_rcnn_coco",
+                epochs=EPOCHS,
+                input_size=960,
+                batch_size=16,
+                variants=("s", "l"),
+                backbone="XceptionLight or ResNet(depth=101)",
+                demo_epochs=DEMO_EPOCHS,
+            )
         )
-    )

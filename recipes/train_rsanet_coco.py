@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 from detector_run import DetectorRun, Splits, parse_args
+from shared_run import report_errors
 
 from keras_lightdet import RSANet
 from keras_lightdet.data import load_tfds
@@ -42,4 +43,5 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args(__doc__, name="rsanet_coco", epochs=120, input_size=320))
+    with report_errors():
+        main(parse_args(__doc__, name="rsanet_coco", epochs=120, input_size=320))

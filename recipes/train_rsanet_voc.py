@@ -14,6 +14,7 @@ from pathlib import Path
 
 import keras
 from detector_run import DetectorRun, Splits, parse_args
+from shared_run import report_errors
 
 from keras_lightdet import RSANet
 from keras_lightdet.data import join_data, load_tfds
@@ -41,4 +42,5 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args(__doc__, name="rsanet_voc", epochs=120, input_size=416))
+    with report_errors():
+        main(parse_args(__doc__, name="rsanet_voc", epochs=120, input_size=416))

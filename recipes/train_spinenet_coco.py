@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import keras
 from detector_run import DetectorRun, parse_args
+from shared_run import report_errors
 from train_rsanet_coco import fetch
 
 from keras_lightdet import RetinaNet
@@ -119,4 +120,5 @@ def read_args(argv: Sequence[str] | None = None):
 
 
 if __name__ == "__main__":
-    main(read_args())
+    with report_errors():
+        main(read_args())

@@ -9,6 +9,7 @@ and 28.0 AP for SNet49, 146 and 535; nothing was trained that long here yet.
 """
 
 from detector_run import parse_args
+from shared_run import report_errors
 from train_rsanet_coco import fetch
 from train_thundernet_voc import DEFAULTS, train
 
@@ -19,4 +20,5 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args(__doc__, name="thundernet_coco", epochs=203, **DEFAULTS))
+    with report_errors():
+        main(parse_args(__doc__, name="thundernet_coco", epochs=203, **DEFAULTS))

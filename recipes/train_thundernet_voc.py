@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detector_run import DetectorRun, Splits, parse_args
+from shared_run import report_errors
 from train_rsanet_voc import fetch
 from two_stage_run import starts_trained, two_stage_optimizer
 
@@ -53,4 +54,5 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args(__doc__, name="thundernet_voc", epochs=240, **DEFAULTS))
+    with report_errors():
+        main(parse_args(__doc__, name="thundernet_voc", epochs=240, **DEFAULTS))

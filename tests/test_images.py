@@ -10,7 +10,15 @@ from data_trees import save_picture
 from PIL import Image, ImageOps
 
 from keras_lightdet.errors import DataError
-from keras_lightdet.images import read_header, read_image, read_size, resample, resize_image
+from keras_lightdet.images import (
+    for_each_picture,
+    read_header,
+    read_image,
+    read_size,
+    resample,
+    resize_image,
+    to_pixels,
+)
 
 
 def quarters(width=40, height=24) -> np.ndarray:
@@ -34,6 +42,40 @@ def test_orientation_is_applied_as_pillow_does(tmp_path, orientation, suffix):
     np.testing.assert_array_equal(image, expected)
     assert read_size(path) == (image.shape[1], image.shape[0])
     assert read_header(path).orientation == orientation
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(to_pixels(image), expected)
+
+
+def test_a_picture_is_taken_as_path_image_or_array(tmp_path):
+    pixels = quarters()
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    for given in (path, str(path), Image.fromarray(pixels), pixels, pixels + np.float32(0.4), tf.constant(pixels)):
+        alone = for_each_picture(given, lambda found: found)
+        assert alone.dtype == np.uint8
+        np.testing.assert_array_equal(alone, pixels)
+    sizes = for_each_picture([path, pixels[:8], Image.new("L", (5, 7))], lambda found: found.shape)
+    assert sizes == [(24, 40, 3), (8, 40, 3), (7, 5, 3)]
+    assert for_each_picture(np.stack([pixels] * 2), np.shape) == [pixels.shape] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "cure"),
+    [
+        (np.zeros((8, 8), np.uint8), "RGB"),
+        (np.zeros((8, 8, 4), np.uint8), "RGB"),
+        (np.zeros((0, 8, 3), np.uint8), "RGB"),
+        ([[1, 2, 3]], "RGB"),
+        (np.full((8, 8, 3), 256), "0..255"),
+        (np.full((8, 8, 3), -1.0), "0..255"),
+        (np.full((8, 8, 3), np.nan), "0..255"),
+        (np.full((8, 8, 3), 0.7), "Multiply it by 255"),
+        (np.full((8, 8, 3), "a"), "as numbers"),
+    ],
+)
+def test_an_array_that_is_no_picture_is_refused_with_its_cure(given, cure):
+    with pytest.raises(DataError, match=cure):
+        for_each_picture(given, np.shape)
 
 
 def test_damaged_exif_leaves_the_picture_upright(tmp_path):

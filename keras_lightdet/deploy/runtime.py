@@ -14,14 +14,12 @@ from keras_lightdet.deploy import flatbuffer
 from keras_lightdet.deploy.metadata import read_labels
 from keras_lightdet.deploy.postprocess import OUTPUTS
 from keras_lightdet.errors import ExportError
-from keras_lightdet.images import read_image, resize_image
+from keras_lightdet.images import Picture, for_each_picture, resize_image
 from keras_lightdet.segmentation.model import to_labels
 
 _LOGGER = logging.getLogger(__name__)
 
 MASKS = "masks"  # a segmenter's output, `[1, H, W, K]`
-
-Picture = np.ndarray | str | Path
 
 
 def load_runtime() -> ModuleType:
@@ -125,23 +123,17 @@ class TFLiteDetector:
         """Detects objects, as `DetectorModel.detect` does.
 
         Args:
-            images: One picture or a list: uint8 `[H, W, 3]` RGB arrays or paths, of any size.
+            images: A picture or a list of pictures, see `DetectorModel.detect`.
             score_threshold: Lowest score to keep, 0..1; below the one baked into the file it has no effect.
 
         Returns:
             Detections in pixels of the picture given; a list of them for a list.
         """
-        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            return self._detect_one(images, score_threshold)
-        return [self._detect_one(image, score_threshold) for image in images]
+        return for_each_picture(images, lambda pixels: self._detect_one(pixels).above(score_threshold))
 
-    def _detect_one(self, picture: Picture, score_threshold: float) -> Detections:
-        image = read_image(picture) if isinstance(picture, str | Path) else np.asarray(picture)
-        if image.ndim != 3 or image.shape[-1] != 3:
-            raise ValueError(f"Expected a picture of shape [H, W, 3], got {image.shape}. Do convert it to RGB.")
-        resized = resize_image(image, self.input_size)
-        found = self._graph.run({"images": resized[None]})
-        return to_detections(found, image.shape[:2], self.class_names).above(score_threshold)
+    def _detect_one(self, pixels: np.ndarray) -> Detections:
+        found = self._graph.run({"images": resize_image(pixels, self.input_size)[None]})
+        return to_detections(found, pixels.shape[:2], self.class_names)
 
 
 class TFLiteSegmenter:
@@ -172,16 +164,11 @@ class TFLiteSegmenter:
 
     def segment(self, images: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
         """Tells the class of every pixel, as `SegmentationModel.segment` does: uint8 `[H, W]` of the picture given."""
-        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            return self._segment_one(images)
-        return [self._segment_one(image) for image in images]
+        return for_each_picture(images, self._segment_one)
 
-    def _segment_one(self, picture: Picture) -> np.ndarray:
-        image = read_image(picture) if isinstance(picture, str | Path) else np.asarray(picture)
-        if image.ndim != 3 or image.shape[-1] != 3:
-            raise ValueError(f"Expected a picture of shape [H, W, 3], got {image.shape}. Do convert it to RGB.")
-        masks = self._graph.run({"images": resize_image(image, self.input_size)[None]})[MASKS]
-        return to_labels(masks[0], image.shape[:2])
+    def _segment_one(self, pixels: np.ndarray) -> np.ndarray:
+        masks = self._graph.run({"images": resize_image(pixels, self.input_size)[None]})[MASKS]
+        return to_labels(masks[0], pixels.shape[:2])
 
 
 def to_detections(outputs: Mapping[str, np.ndarray], size: tuple[int, int], class_names: Sequence[str]) -> Detections:

@@ -1,7 +1,6 @@
 """DetectorModel: one predict step and `detect` for every detector of the package."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +9,7 @@ from keras_lightdet.boxes import Detections, SelectSpec, select_detections
 from keras_lightdet.boxes.detections import SHOWN_SCORE
 from keras_lightdet.detection.stages import Stage
 from keras_lightdet.guarded_model import GuardedModel
-from keras_lightdet.images import read_image, resize_image
+from keras_lightdet.images import Picture, for_each_picture, resize_image
 
 
 class DetectorModel(GuardedModel):
@@ -65,31 +64,27 @@ class DetectorModel(GuardedModel):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return select_detections(*self.decode(self(images, training=False)), self.select)
 
-    def detect(self, images, score_threshold: float = SHOWN_SCORE) -> Detections | list[Detections]:
+    def detect(
+        self, images: Picture | Sequence[Picture], score_threshold: float = SHOWN_SCORE
+    ) -> Detections | list[Detections]:
         """Finds objects in pictures of any size.
 
         Args:
-            images: A picture or a list of pictures: paths, or arrays `[H, W, 3]` of 0..255 RGB.
+            images: A picture or a list of pictures: paths, Pillow images, or arrays `[H, W, 3]` of 0..255 RGB.
             score_threshold: Leaves out detections below this score, 0..1.
 
         Returns:
             `Detections` in pixels of the picture given (EXIF orientation applied), or a list of them for a list.
 
         Raises:
-            DataError: If a file cannot be read as a picture.
-            ValueError: If an array is not `[H, W, 3]`.
+            DataError: If a file cannot be read as a picture, or an array is none.
         """
-        if isinstance(images, (str, Path)) or getattr(images, "ndim", None) == 3:
-            return self.detect([images], score_threshold)[0]
-        found = []
-        for image in images:  # one by one: pictures differ in size and a list may be long
-            image = read_image(image) if isinstance(image, (str, Path)) else np.asarray(image)
-            if image.ndim != 3 or image.shape[-1] != 3:
-                raise ValueError(f"Expected a picture of shape [H, W, 3], got {image.shape}. Convert it to RGB.")
-            resized = resize_image(image, self.input_size)
-            answer = {key: value[0] for key, value in self.predict_on_batch(resized[None]).items()}
-            found.append(to_detections(answer, image.shape[:2], self.input_size, self.class_names))
-        return [each.above(score_threshold) for each in found]
+        return for_each_picture(images, lambda pixels: self._detect_one(pixels).above(score_threshold))
+
+    def _detect_one(self, pixels: np.ndarray) -> Detections:
+        answer = self.predict_on_batch(resize_image(pixels, self.input_size)[None])
+        answer = {key: value[0] for key, value in answer.items()}
+        return to_detections(answer, pixels.shape[:2], self.input_size, self.class_names)
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""

@@ -1,7 +1,6 @@
 """SegmentationModel: a network that tells the class of every pixel, its training and its answers."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +9,7 @@ from keras import layers, ops
 
 from keras_lightdet.detection.stages import Stage
 from keras_lightdet.guarded_model import GuardedModel
-from keras_lightdet.images import read_image, resize_image
+from keras_lightdet.images import Picture, for_each_picture, resize_image
 from keras_lightdet.layers import resize_maps
 from keras_lightdet.segmentation.loss import SegmentationLoss, pixel_loss
 
@@ -90,30 +89,24 @@ class SegmentationModel(GuardedModel):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self(images, training=False)[MAIN]
 
-    def segment(self, images) -> np.ndarray | list[np.ndarray]:
+    def segment(self, images: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
         """Tells the class of every pixel in pictures of any size.
 
         Args:
-            images: A picture or a list of pictures: paths, or arrays `[H, W, 3]` of 0..255 RGB.
+            images: A picture or a list of pictures: paths, Pillow images, or arrays `[H, W, 3]` of 0..255 RGB.
 
         Returns:
             Labels, uint8 `[H, W]` at the size of the picture given (EXIF orientation applied), or a list of them for a
             list.
 
         Raises:
-            DataError: If a file cannot be read as a picture.
-            ValueError: If an array is not `[H, W, 3]`.
+            DataError: If a file cannot be read as a picture, or an array is none.
         """
-        if isinstance(images, (str, Path)) or getattr(images, "ndim", None) == 3:
-            return self.segment([images])[0]
-        found = []
-        for image in images:  # one by one: pictures differ in size and a list may be long
-            image = read_image(image) if isinstance(image, (str, Path)) else np.asarray(image)
-            if image.ndim != 3 or image.shape[-1] != 3:
-                raise ValueError(f"Expected a picture of shape [H, W, 3], got {image.shape}. Convert it to RGB.")
-            logits = self.predict_on_batch(resize_image(image, self.input_size)[None])
-            found.append(to_labels(logits[0], image.shape[:2]))
-        return found
+        return for_each_picture(images, self._segment_one)
+
+    def _segment_one(self, pixels: np.ndarray) -> np.ndarray:
+        logits = self.predict_on_batch(resize_image(pixels, self.input_size)[None])
+        return to_labels(logits[0], pixels.shape[:2])
 
     def stages(self) -> list[Stage]:
         """Returns the network as a stage: what a .tflite is made of, see `deploy.export_segmenter`."""

@@ -12,6 +12,7 @@ from keras_lightdet.deploy import TFLiteDetector
 from keras_lightdet.deploy.convert import convert_float_part
 from keras_lightdet.deploy.postprocess import build_postprocess
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.errors import DataError
 from keras_lightdet.images import resize_image
 
 
@@ -127,5 +128,5 @@ def test_lists_paths_and_thresholds(exported, pictures, tmp_path):
     cut = float(everything.scores[len(everything) // 2])
     some = detector.detect(str(path), score_threshold=cut)
     assert len(some) == np.sum(everything.scores >= cut) < len(everything)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(DataError, match="Convert it to RGB"):
         detector.detect(pictures[0][..., 0][None, ..., None])

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 import keras_lightdet
 from keras_lightdet.data import draw_class_folders, draw_label_scenes, draw_scenes
-from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import read_record, save_weights
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -86,7 +85,7 @@ def test_thundernet_starts_from_the_pretrained_backbone(name, classifier, run_re
     assert rates == pytest.approx([0.01 * 2 / 64 / 10, 0.01 * 2 / 64 / 100])
     model = keras_lightdet.ThunderNet(weights=folder / "best.weights.h5")
     assert model.class_names == tuple((folder / "labels.txt").read_text().split())
-    with pytest.raises(WeightsError, match="'variant': 'snet146'"):
+    with pytest.raises(SystemExit, match="'variant': 'snet146'"):
         run_recipe(name, *flags[:-1], "snet146", "--weights-backbone", backbone, folder="other")
 
 
@@ -227,6 +226,11 @@ def test_a_segmenter_trains_and_goes_on_where_it_was(name, builder, variant, run
     (scenes / "trainannot" / "scene_00002.png").write_bytes(b"no picture")
     with pytest.raises(SystemExit, match=r"trainannot.scene_00002.png"):
         run_recipe(name, *flags, folder="spoiled")
+
+
+def test_a_fault_of_the_user_ends_with_its_cure_and_no_stack(run_recipe, tmp_path):
+    with pytest.raises(SystemExit, match=r"^error: Expected a folder at '.*nowhere', found none. Correct the path.$"):
+        run_recipe("train_rsanet_voc", "--data-dir", tmp_path / "nowhere")
 
 
 def test_a_segmenter_needs_data_or_the_demo(run_recipe, capsys):
