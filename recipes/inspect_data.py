@@ -1,39 +1,59 @@
 """Looks at a data set before training: what it holds, what is wrong with it, which anchors fit, what the network sees.
 
     python recipes/inspect_data.py --data-dir D [--format auto] [--split train] [--input-size 320] [--output sheet.png]
+    python recipes/inspect_data.py --data-dir D --input-size 360 480                         # a label for every pixel
 
-Prints the pictures, boxes per class and every issue with its file; fits anchors to the boxes; writes a contact sheet of
-augmented training pictures with their boxes. Takes seconds.
+Of boxes it prints the pictures, boxes per class and every issue with its file, and fits anchors; of label pictures it
+prints how many pixels and pictures have each class and how many pixels are ignored, and names every file with a value
+or colour that is not in the list, another size, or damage, which training would refuse. Either way it writes a contact
+sheet of augmented training pictures with their labels. Takes seconds.
 """
 
 import argparse
-import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from shared_run import report_errors
 
+from keras_lightdet.data import DataIssue, SegmentAugmentSpec, inspect_labels, load_segmentation, segmentation_splits
 from keras_lightdet.data.anchor_fit import AnchorFit, fit_anchors
 from keras_lightdet.data.augmentation import AugmentSpec
-from keras_lightdet.data.contact_sheet import draw_contact_sheet
-from keras_lightdet.data.loading import FORMATS, default_splits, load_data
+from keras_lightdet.data.contact_sheet import draw_contact_sheet, draw_label_sheet
+from keras_lightdet.data.loading import FORMATS, default_splits, find_format, load_data
 from keras_lightdet.data.records import DetectionData
 from keras_lightdet.errors import DataError
 
 SHOWN_ISSUES = 20
+PIXELS = "segmentation"
+BOX_SIZE, PIXEL_SIZE = (320, 320), (360, 480)
 
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", required=True, help="a VOC tree or a COCO folder")
-    parser.add_argument("--format", default="auto", choices=FORMATS)
+    parser.add_argument(
+        "--data-dir",
+        required=True,
+        help="a VOC tree or a COCO folder; or label pictures in SegNet's layout, parallel folders, or Cityscapes",
+    )
+    parser.add_argument("--format", default="auto", choices=(*FORMATS, PIXELS))
     parser.add_argument("--split", help="default: the one that recipes train on")
-    parser.add_argument("--input-size", type=int, default=320, help="side of the network input, pixels")
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help=f"side of the network input, or height and width; default: {BOX_SIZE[0]}, or {PIXEL_SIZE} for {PIXELS}",
+    )
     parser.add_argument("--output", default="contact_sheet.png", help="the picture to write")
     parser.add_argument("--strict", action="store_true", help="stop at the first fault in the data")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.input_size and len(args.input_size) > 2:
+        parser.error("--input-size takes one side, or height and width.")
+    return args
 
 
 def summary(data: DetectionData) -> str:
@@ -48,12 +68,17 @@ def summary(data: DetectionData) -> str:
     ]
     counts = Counter(labels.tolist())
     lines += [f"  {counts.get(label, 0):7}  {name}" for label, name in enumerate(data.class_names)]
-    lines.append(f"issues: {len(data.issues)}")
-    for kind, number in Counter(issue.kind for issue in data.issues).most_common():
+    return "\n".join([*lines, issue_list(data.issues)])
+
+
+def issue_list(issues: Sequence[DataIssue]) -> str:
+    """What was found wrong, as lines of text: counts by kind, then the first ones with their files."""
+    lines = [f"issues: {len(issues)}"]
+    for kind, number in Counter(issue.kind for issue in issues).most_common():
         lines.append(f"  {number:7}  {kind}")
-    lines += [f"    {issue.path}: {issue.detail}" for issue in data.issues[:SHOWN_ISSUES]]
-    if len(data.issues) > SHOWN_ISSUES:
-        lines.append(f"    and {len(data.issues) - SHOWN_ISSUES} more")
+    lines += [f"    {issue.path}: {issue.detail}" for issue in issues[:SHOWN_ISSUES]]
+    if len(issues) > SHOWN_ISSUES:
+        lines.append(f"    and {len(issues) - SHOWN_ISSUES} more")
     return "\n".join(lines)
 
 
@@ -68,23 +93,67 @@ def anchor_table(fit: AnchorFit) -> str:
     return "\n".join(lines)
 
 
-def main(args: argparse.Namespace) -> None:
+def inspect_boxes(args: argparse.Namespace) -> None:
     """Prints the summary and the fit, and writes the sheet."""
     split = args.split or default_splits(args.data_dir, args.format)[0]
     data = load_data(args.data_dir, split, args.format, strict=args.strict, seed=args.seed)
-    size = (args.input_size, args.input_size)
+    size = input_size(args, BOX_SIZE)
     print(f"{args.data_dir}, split {split}\n{summary(data)}")
     try:
         print(anchor_table(fit_anchors(data, size, seed=args.seed)))
     except ValueError as error:
         print(f"anchors: {error}")
-    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-    draw_contact_sheet(data, size, augment=AugmentSpec(), seed=args.seed).save(args.output)
-    print(f"contact sheet: {args.output}")
+    save_sheet(draw_contact_sheet(data, size, augment=AugmentSpec(), seed=args.seed), args.output)
+
+
+def inspect_pixels(args: argparse.Namespace) -> None:
+    """Prints the histogram and the issues, refuses faulty label pictures, and writes the sheet."""
+    split = args.split or segmentation_splits(args.data_dir)[0]
+    data = load_segmentation(args.data_dir, split, strict=args.strict)
+    report = inspect_labels(data)
+    print(f"{args.data_dir}, split {split}\npictures: {len(data)}\n{report.table()}\n{issue_list(data.issues)}")
+    report.require_sound()
+    sheet = draw_label_sheet(data, input_size(args, PIXEL_SIZE), augment=SegmentAugmentSpec(), seed=args.seed)
+    save_sheet(sheet, args.output)
+
+
+def input_size(args: argparse.Namespace, default: tuple[int, int]) -> tuple[int, int]:
+    """`(height, width)` of the network input."""
+    given = args.input_size or default
+    return given[0], given[-1]
+
+
+def save_sheet(sheet, path: str) -> None:
+    """Writes the sheet and says where."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    print(f"contact sheet: {path}")
+
+
+def labels_pixels(args: argparse.Namespace) -> bool:
+    """Whether the data have a label for every pixel; told by the folder where `--format` does not say.
+
+    Raises:
+        DataError: The folder has no form that is known.
+    """
+    if args.format != "auto":
+        return args.format == PIXELS
+    try:
+        find_format(args.data_dir)
+    except DataError as no_boxes:
+        try:
+            segmentation_splits(args.data_dir)
+        except DataError as no_pixels:
+            raise DataError(f"{no_boxes} Or, for a label of every pixel: {no_pixels}") from no_pixels
+        return True
+    return False
+
+
+def main(args: argparse.Namespace) -> None:
+    """Inspects boxes or pixels, whichever are labelled."""
+    (inspect_pixels if labels_pixels(args) else inspect_boxes)(args)
 
 
 if __name__ == "__main__":
-    try:
+    with report_errors():
         main(parse_args())
-    except DataError as error:
-        sys.exit(str(error))

@@ -1,4 +1,4 @@
-"""A sheet of what the network will see: training pictures as they leave the pipeline, with their boxes."""
+"""A sheet of what the network will see: training pictures as they leave the pipeline, with their boxes or labels."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,13 @@ from PIL import Image
 from keras_lightdet.data.augmentation import AugmentSpec
 from keras_lightdet.data.pipeline import train_batches
 from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.data.segmentation_batches import SegmentAugmentSpec, segment_train_batches
+from keras_lightdet.data.segmentation_data import SegmentationData
 from keras_lightdet.drawing import draw
+from keras_lightdet.label_drawing import draw_labels, present_classes
+from keras_lightdet.sheet import beside, framed, in_rows, legend_lines, stacked, tile_size
 
+_LABELLED_SIDE = 320
 _GAP = 6
 _PAPER = (250, 250, 250)
 
@@ -43,6 +48,42 @@ def draw_contact_sheet(
         truth = _as_record(image, {key: value[position] for key, value in targets.items()})
         tiles.append(draw(image, None, data.class_names, truth=truth))
     return _tile(tiles, columns)
+
+
+def draw_label_sheet(
+    data: SegmentationData,
+    image_size: tuple[int, int],
+    *,
+    augment: SegmentAugmentSpec | None,
+    pictures: int = 12,
+    columns: int = 2,
+    seed: int = 0,
+    strict: bool = False,
+) -> Image.Image:
+    """Draws the first pictures of the training stream beside the same in their classes' colours, with a legend below.
+
+    Args:
+        data: What to draw from.
+        image_size: `(height, width)` of the network input; larger pictures are shown smaller.
+        augment: As in `segment_train_batches`.
+        pictures: How many to show.
+        columns: Pairs side by side.
+        seed: As in `segment_train_batches`.
+        strict: As in `segment_train_batches`.
+
+    Returns:
+        An RGB image; pixels that are ignored, those outside a picture too, are grey.
+    """
+    batches = segment_train_batches(data, image_size, pictures, seed=seed, augment=augment, strict=strict)
+    images, targets = next(iter(batches))
+    images, labels = images.numpy(), targets["labels"].numpy()
+    size = tile_size(*image_size, min(_LABELLED_SIDE, max(image_size)))
+    pairs = []
+    for image, one in zip(images, labels, strict=True):
+        tiles = [Image.fromarray(image), draw_labels(image, one)]
+        pairs.append(beside([tile.resize(size, Image.Resampling.BICUBIC) for tile in tiles]))
+    rows = in_rows(pairs, columns)
+    return framed(stacked([*rows, *legend_lines(present_classes(labels, data.class_names), rows[0].width)]))
 
 
 def _as_record(image: np.ndarray, targets: dict[str, np.ndarray]) -> ImageRecord:

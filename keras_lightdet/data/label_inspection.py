@@ -33,10 +33,13 @@ class LabelReport:
     def table(self) -> str:
         """Returns the histogram as text, shares in percent of all pixels."""
         total = max(int(self.pixels.sum()) + self.ignored, 1)
-        width = max(len(name) for name in (*self.class_names, "(ignored)"))
-        rows = zip(self.class_names, self.pixels.tolist(), self.pictures.tolist(), strict=True)
-        lines = [f"{name:{width}} {100 * count / total:7.3f} %  in {seen} pictures" for name, count, seen in rows]
-        return "\n".join([*lines, f"{'(ignored)':{width}} {100 * self.ignored / total:7.3f} %"])
+        names, counts = (*self.class_names, "(ignored)"), (*self.pixels.tolist(), self.ignored)
+        width, digits = max(map(len, names)), len(str(max(counts)))
+        seen = [*(f"  in {pictures} pictures" for pictures in self.pictures.tolist()), ""]
+        return "\n".join(
+            f"{name:{width}} {count:{digits}} pixels {100 * count / total:7.3f} %{where}"
+            for name, count, where in zip(names, counts, seen, strict=True)
+        )
 
     def require_sound(self) -> None:
         """Raises a `DataError` that names the faulty label pictures, if there are any."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from keras_lightdet.boxes.detections import SHOWN_SCORE, Detections
 from keras_lightdet.data.records import DetectionData, ImageRecord
@@ -16,14 +16,12 @@ from keras_lightdet.drawing import IGNORED_COLOUR, class_colour, draw
 from keras_lightdet.errors import DataError
 from keras_lightdet.images import read_image
 from keras_lightdet.label_drawing import draw_labels, present_classes
+from keras_lightdet.sheet import beside, captioned, framed, in_rows, legend_lines, stacked, text_line, tile_size
 
 _log = logging.getLogger(__name__)
 
 _TILE = 400
 _COLUMNS = 2
-_GAP = 8
-_FONT_SIZE = 15
-_PAPER, _INK = (250, 250, 250), (20, 20, 20)
 
 
 def save_prediction_grid(
@@ -98,9 +96,9 @@ def draw_grid(
         for image, found, truth in zip(images, detections, truths, strict=True)
     ]
     columns, width = min(columns, len(pairs)), max(pair.width for pair in pairs)
-    pairs = [_joined([pair, Image.new("RGB", (width, 0))], 0, axis=1) for pair in pairs]
-    rows = [_beside(pairs[i : i + columns], 2 * _GAP) for i in range(0, len(pairs), columns)]
-    return _framed(_stacked([*rows, _legend(detections, truths, class_names, min_score, rows[0].width)]))
+    pairs = [stacked([pair, Image.new("RGB", (width, 0))], 0) for pair in pairs]
+    rows = in_rows(pairs, columns)
+    return framed(stacked([*rows, _legend(detections, truths, class_names, min_score, rows[0].width)]))
 
 
 def save_label_grid(
@@ -122,38 +120,33 @@ def save_label_grid(
     pairs, shown = [], []
     for index, labels in found.items():
         image, truth = read_image(data.records[index].path), data.read_labels(index)
-        size = _tile_size(*image.shape[:2])
+        size = tile_size(*image.shape[:2], _TILE)
         tiles = [
-            _captioned(draw_labels(image, one).resize(size, Image.Resampling.BICUBIC), caption)
+            captioned(draw_labels(image, one).resize(size, Image.Resampling.BICUBIC), caption)
             for one, caption in ((labels, "found"), (truth, "labelled"))
         ]
-        pairs.append(_stacked([_text(os.path.basename(data.records[index].path)), _beside(tiles, _GAP)]))
+        pairs.append(stacked([text_line(os.path.basename(data.records[index].path)), beside(tiles)]))
         shown += [labels, truth]
-    rows = [_beside(pairs[i : i + columns], 2 * _GAP) for i in range(0, len(pairs), columns)]
-    legend = _legend_lines(present_classes(shown, data.class_names), rows[0].width)
+    rows = in_rows(pairs, columns)
+    legend = legend_lines(present_classes(shown, data.class_names), rows[0].width)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _framed(_stacked([*rows, *legend])).save(path)
-
-
-def _tile_size(height: int, width: int) -> tuple[int, int]:
-    scale = _TILE / max(height, width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    framed(stacked([*rows, *legend])).save(path)
 
 
 def _pair(
     image: np.ndarray, found: Detections, truth: ImageRecord, class_names: Sequence[str], min_score: float
 ) -> Image.Image:
     height, width = image.shape[:2]
-    size = _tile_size(height, width)
+    size = tile_size(height, width, _TILE)
     tile = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
     factors = np.array([size[0] / width, size[1] / height] * 2, np.float32)
     found = dataclasses.replace(found, boxes=np.asarray(found.boxes) * factors)
     truth = dataclasses.replace(truth, boxes=np.asarray(truth.boxes) * factors)
     shown = int(np.sum(np.asarray(found.scores) >= min_score))
     to_find = int(np.sum(~np.asarray(truth.ignore, bool)))
-    left = _captioned(draw(tile, found, class_names, min_score=min_score), f"found: {shown}")
-    right = _captioned(draw(tile, None, class_names, truth=truth), f"labelled: {to_find}")
-    return _stacked([_text(os.path.basename(truth.path)), _beside([left, right], _GAP)])
+    left = captioned(draw(tile, found, class_names, min_score=min_score), f"found: {shown}")
+    right = captioned(draw(tile, None, class_names, truth=truth), f"labelled: {to_find}")
+    return stacked([text_line(os.path.basename(truth.path)), beside([left, right])])
 
 
 def _legend(
@@ -170,59 +163,5 @@ def _legend(
     entries = [(class_names[label], class_colour(label)) for label in sorted(present)]
     if any(np.any(truth.ignore) for truth in truths):
         entries.append(("not scored", IGNORED_COLOUR))
-    note = _text(f"solid: found, score at least {min_score:.2f}; dashed: labelled")
-    return _stacked([*_legend_lines(entries, width), note])
-
-
-def _legend_lines(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> list[Image.Image]:
-    """Names and colours in lines of a width."""
-    lines, line, used = [], [], 0
-    for name, colour in entries:
-        entry = _entry(name, colour)
-        if line and used + entry.width > width:
-            lines.append(_beside(line, 2 * _GAP))
-            line, used = [], 0
-        line.append(entry)
-        used += entry.width + 2 * _GAP
-    return [*lines, *([_beside(line, 2 * _GAP)] if line else [])]
-
-
-def _entry(name: str, colour: tuple[int, int, int]) -> Image.Image:
-    text = _text(name)
-    swatch = Image.new("RGB", (text.height, text.height), colour)
-    return _beside([swatch, text], _GAP // 2)
-
-
-def _captioned(image: Image.Image, caption: str) -> Image.Image:
-    return _stacked([image, _text(caption)], gap=2)
-
-
-def _text(text: str) -> Image.Image:
-    font = ImageFont.load_default(_FONT_SIZE)
-    line = Image.new("RGB", (int(font.getlength(text)) + 2, sum(font.getmetrics())), _PAPER)
-    ImageDraw.Draw(line).text((0, 0), text, fill=_INK, font=font)
-    return line
-
-
-def _beside(images: Sequence[Image.Image], gap: int) -> Image.Image:
-    return _joined(images, gap, axis=0)
-
-
-def _stacked(images: Sequence[Image.Image], gap: int = _GAP) -> Image.Image:
-    return _joined(images, gap, axis=1)
-
-
-def _joined(images: Sequence[Image.Image], gap: int, axis: int) -> Image.Image:
-    size = [max(image.size[d] for image in images) for d in (0, 1)]
-    size[axis] = sum(image.size[axis] for image in images) + gap * (len(images) - 1)
-    sheet, place = Image.new("RGB", tuple(size), _PAPER), [0, 0]
-    for image in images:
-        sheet.paste(image, tuple(place))
-        place[axis] += image.size[axis] + gap
-    return sheet
-
-
-def _framed(image: Image.Image) -> Image.Image:
-    sheet = Image.new("RGB", (image.width + 2 * _GAP, image.height + 2 * _GAP), _PAPER)
-    sheet.paste(image, (_GAP, _GAP))
-    return sheet
+    note = text_line(f"solid: found, score at least {min_score:.2f}; dashed: labelled")
+    return stacked([*legend_lines(entries, width), note])

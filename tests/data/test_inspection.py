@@ -1,15 +1,20 @@
 """What inspect_data prints and draws."""
 
+import json
 import sys
 
 import numpy as np
 import pytest
-from data_trees import paint, painted_box, voc_tree
+from data_trees import coco_folder, paint, painted_box, voc_tree
 from PIL import Image
+from shared_data import shared_data
 
-from keras_lightdet.data.contact_sheet import draw_contact_sheet
+from keras_lightdet.data import draw_label_scenes, inspect_labels, load_segmentation
+from keras_lightdet.data.contact_sheet import draw_contact_sheet, draw_label_sheet
 from keras_lightdet.data.records import DetectionData, ImageRecord
 from keras_lightdet.data.scenes import draw_scenes
+from keras_lightdet.drawing import IGNORED_COLOUR, class_colour
+from keras_lightdet.errors import DataError
 
 
 @pytest.fixture
@@ -64,3 +69,92 @@ def test_the_fit_is_printed(tmp_path, capsys, inspect_data):
     inspect_data("--data-dir", root, "--input-size", 96, "--output", tmp_path / "s.png")
     text = capsys.readouterr().out
     assert "split trainval" in text and "mean best IoU 0." in text and "anchors for" in text
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """A grey picture whose left half is "left", its right half "right", and its lower half void."""
+    labels = np.zeros((80, 120), np.uint8)
+    labels[:, 60:], labels[40:] = 1, 9
+    for folder, array in (("train", np.full((80, 120, 3), 100, np.uint8)), ("trainannot", labels)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(array).save(tmp_path / folder / "a.png")
+    (tmp_path / "labels.txt").write_text("0 left\n1 right\n5 nowhere\n9 void\n")
+    return tmp_path
+
+
+def test_the_sheet_shows_pictures_beside_their_labels(halves):
+    sheet = draw_label_sheet(load_segmentation(halves, "train"), (80, 120), augment=None, pictures=3, columns=2)
+    # Two pairs of 120 + 8 + 120 side by side, one below, margins of 8, and the legend.
+    assert sheet.width == 2 * 8 + 2 * 248 + 16
+    pixels = np.asarray(sheet).astype(int)
+    for top, left in ((8, 8), (8, 8 + 248 + 16), (8 + 80 + 8, 8)):
+        assert (pixels[top : top + 80, left : left + 120] == 100).all()
+        shown = pixels[top : top + 80, left + 128 : left + 248]
+        for place, colour in (((20, 30), class_colour(0)), ((20, 90), class_colour(1)), ((60, 60), IGNORED_COLOUR)):
+            np.testing.assert_allclose(shown[place], 0.4 * 100 + 0.6 * np.array(colour), atol=1)
+    legend = {tuple(pixel) for pixel in pixels[8 + 2 * 88 :].reshape(-1, 3)}
+    assert {class_colour(0), class_colour(1), IGNORED_COLOUR} <= legend
+    assert class_colour(2) not in legend
+
+
+def test_the_histogram_is_printed_and_the_layout_found(halves, capsys, inspect_data):
+    (halves / "val").mkdir()
+    (halves / "valannot").mkdir()
+    inspect_data("--data-dir", halves, "--input-size", 40, 60, "--output", halves / "out" / "s.png")
+    text = capsys.readouterr().out
+    for line in (
+        f"{halves}, split train",
+        "pictures: 1",
+        "left      2400 pixels  25.000 %  in 1 pictures",
+        "right     2400 pixels  25.000 %  in 1 pictures",
+        "nowhere      0 pixels   0.000 %  in 0 pictures",
+        "(ignored) 4800 pixels  50.000 %",
+        "issues: 0",
+    ):
+        assert line in text
+    with Image.open(halves / "out" / "s.png") as sheet:
+        assert sheet.width == 2 * 8 + 2 * (60 + 8 + 60) + 16
+
+
+def test_drawn_scenes_are_inspected_and_a_faulty_one_refused_by_name(tmp_path, capsys, inspect_data):
+    root = draw_label_scenes(tmp_path / "d", {"train": 3, "val": 1}, seed=1)
+    inspect_data("--data-dir", root, "--input-size", 96, "--output", tmp_path / "s.png")
+    labels = [np.asarray(Image.open(path)) for path in sorted((root / "trainannot").iterdir())]
+    counts = np.bincount(np.concatenate([one.ravel() for one in labels]), minlength=7)
+    text = capsys.readouterr().out
+    for label, name in enumerate((root / "labels.txt").read_text().split()[1::2]):
+        (line,) = (line.split() for line in text.splitlines() if line.startswith(name))
+        assert (int(line[1]), int(line[6])) == (counts[label], sum((one == label).any() for one in labels))
+    (tmp_path / "s.png").unlink()
+    faulty = labels[1].copy()
+    faulty[:2, :5] = 77
+    Image.fromarray(faulty).save(root / "trainannot" / "scene_00001.png")
+    with pytest.raises(DataError, match=r"(?s)1 that are not:.*scene_00001\.png.*got 77 in 10 pixels"):
+        inspect_data("--data-dir", root, "--output", tmp_path / "s.png")
+    assert "triangle" in capsys.readouterr().out  # the histogram of the others came first
+    assert not (tmp_path / "s.png").exists()
+
+
+def test_boxes_are_told_from_pixels_by_the_folder(tmp_path, capsys, inspect_data):
+    """A COCO folder may have images/train and annotations/ as parallel folders do."""
+    root = coco_folder(tmp_path / "d")
+    (root / "images" / "val").mkdir(parents=True)
+    (root / "train").rename(root / "images" / "train")
+    inspect_data("--data-dir", root, "--input-size", 64, "--output", tmp_path / "s.png")
+    assert "boxes: 1" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="a VOC tree .*Or, for a label of every pixel: .*SegNet's layout"):
+        inspect_data("--data-dir", tmp_path / "empty")
+
+
+def test_camvids_histogram_is_the_known_one():
+    """Shares and pictures of `info.json` beside the data, counted when the set was made."""
+    root = shared_data("camvid")
+    report = inspect_labels(load_segmentation(root, "train"))
+    known = json.loads((root / "info.json").read_text())["splits"]["train"]
+    total = report.pixels.sum() + report.ignored
+    for name, pixels, pictures in zip(report.class_names, report.pixels, report.pictures, strict=True):
+        assert 100 * pixels / total == pytest.approx(known["pixel_share_percent"][name], abs=5e-4)
+        assert pictures == known["images_with_class"][name]
+    assert 100 * report.ignored / total == pytest.approx(known["pixel_share_percent"]["Unlabelled"], abs=5e-4)

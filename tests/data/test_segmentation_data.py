@@ -105,7 +105,7 @@ def test_the_histogram_counts_pixels_and_pictures(tmp_path):
     data = load_segmentation(segnet_tree(tmp_path), "train")
     report = inspect_labels(data)
     assert (report.pixels.tolist(), report.pictures.tolist(), report.ignored) == ([1, 1, 2], [1, 1, 1], 2)
-    assert "car        33.333 %  in 1 pictures" in report.table()
+    assert "car       2 pixels  33.333 %  in 1 pictures" in report.table()
     report.require_sound()
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import keras_lightdet
-from keras_lightdet.data import draw_class_folders, draw_label_scenes, draw_scenes
+from keras_lightdet.data import draw_class_folders, draw_label_scenes, draw_scenes, load_segmentation
 from keras_lightdet.weights import read_record, save_weights
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -223,6 +225,10 @@ def test_a_segmenter_trains_and_goes_on_where_it_was(name, builder, variant, run
     best = max(epoch["val_mIoU"] for epoch in epochs)
     assert json.loads((folder / "scores.json").read_text())["test"]["mIoU"] == pytest.approx(best)
     assert read_epochs(run_recipe(name, *flags, "--resume")) == epochs
+    edited = scenes / "valannot" / "scene_00005.png"
+    Image.fromarray(1 - np.minimum(np.asarray(Image.open(edited)), 1)).save(edited)
+    with pytest.raises(SystemExit, match="differences in data"):
+        run_recipe(name, *flags, "--resume")
     (scenes / "trainannot" / "scene_00002.png").write_bytes(b"no picture")
     with pytest.raises(SystemExit, match=r"trainannot.scene_00002.png"):
         run_recipe(name, *flags, folder="spoiled")
@@ -231,6 +237,25 @@ def test_a_segmenter_trains_and_goes_on_where_it_was(name, builder, variant, run
 def test_a_fault_of_the_user_ends_with_its_cure_and_no_stack(run_recipe, tmp_path):
     with pytest.raises(SystemExit, match=r"^error: Expected a folder at '.*nowhere', found none. Correct the path.$"):
         run_recipe("train_rsanet_voc", "--data-dir", tmp_path / "nowhere")
+
+
+def test_a_segmenters_run_knows_its_labels_again(monkeypatch, tmp_path):
+    """Wherever they stand, and not once a pixel was edited or two classes were swapped in the list."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    from segmenter_run import fingerprint
+
+    scenes = draw_label_scenes(tmp_path / "scenes", {"train": 2}, seed=1)
+    before = fingerprint(load_segmentation(scenes, "train"))
+    moved = shutil.copytree(scenes, tmp_path / "moved")
+    assert fingerprint(load_segmentation(moved, "train")) == before
+    names = (moved / "labels.txt").read_text()
+    (moved / "labels.txt").write_text(names.replace("1 cross", "2 cross").replace("2 disc", "1 disc"))
+    assert fingerprint(load_segmentation(moved, "train")) != before
+    (moved / "labels.txt").write_text(names)
+    labels = np.asarray(Image.open(moved / "trainannot" / "scene_00001.png")).copy()
+    labels[0, 0] = 1 - min(labels[0, 0], 1)
+    Image.fromarray(labels).save(moved / "trainannot" / "scene_00001.png")
+    assert fingerprint(load_segmentation(moved, "train")) != before
 
 
 def test_a_segmenter_needs_data_or_the_demo(run_recipe, capsys):
