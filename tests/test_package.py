@@ -30,7 +30,7 @@ def test_imports_run_one_way():
         **dict.fromkeys(("detection", "segmentation", "weights"), 4),
         "models": 5,
         **dict.fromkeys(("data", "evaluation", "training", "analysis", "deploy", "convert"), 6),
-        **dict.fromkeys(("drawing", "label_drawing"), 6),
+        **dict.fromkeys(("drawing", "label_drawing", "sheet"), 6),
     }
     for path in (ROOT / "keras_lightdet").rglob("*.py"):
         own = path.relative_to(ROOT / "keras_lightdet").parts[0].removesuffix(".py")
