@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
-from detector_run import fingerprint, summarise
+from detector_run import DEMO_PEAK, fingerprint, summarise
 from train_rsanet_coco import fetch
 
 from keras_lightdet.backbones import SpineNet
@@ -54,10 +54,10 @@ METHODS = ("reinforce", "evolve")
 # The proxy (section 3.2): shares of SpineNet-49's widths and of its resampling, and channels of pyramid and heads.
 PROXY = {"width": 0.25, "resample": 0.25, "out_width": 64}
 HEAD_REPEATS = 4
-PEAK, CLIP_NORM = 1e-3, 10.0
+PEAK, CLIP_NORM = 1e-3, 10.0  # the demo has its own peak
 AUGMENT = AugmentSpec(zoom_out=0, crop=0, mosaic=0)
 DEFAULTS = {"rounds": 200, "batch": 10, "epochs": 5, "input_size": 512, "batch_size": 8, "hold_out": 1 / 16}
-DEMO = {"rounds": 6, "batch": 3, "epochs": 6, "input_size": 96, "batch_size": 8, "hold_out": 1 / 4}
+DEMO = {"rounds": 6, "batch": 3, "epochs": 20, "input_size": 96, "batch_size": 8, "hold_out": 1 / 4}
 DEMO_PICTURES = 64
 GRAPHS, FOUND = "graphs.jsonl", "found.json"
 
@@ -151,7 +151,7 @@ def proxy_score(blocks: Sequence[Block], data: DetectionData, held_out: Detectio
     keras.utils.set_random_seed(args.seed)
     model = proxy(blocks, data.class_names, args.input_size)
     steps = args.epochs * steps_per_epoch(data, args.batch_size)
-    rate = warmup_cosine(PEAK, steps, steps // (2 * args.epochs))
+    rate = warmup_cosine(DEMO_PEAK if args.demo else PEAK, steps, steps // (2 * args.epochs))
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM))
     batches = train_batches(data, model.input_size, args.batch_size, seed=args.seed, augment=AUGMENT)
     model.fit(batches, steps_per_epoch=steps, verbose=0)
@@ -184,7 +184,7 @@ def main(args) -> None:
     data = load(args)
     print(summarise("pictures", data))
     trained, held_out = split(data, args.hold_out)
-    kept = ("method", "permuted_only", "rate", "seed", *DEFAULTS)
+    kept = ("demo", "method", "permuted_only", "rate", "seed", *DEFAULTS)
     config = {**{key: getattr(args, key) for key in kept}, "data": fingerprint(data)}
     log = GraphLog(
         args.output_dir, lambda blocks: proxy_score(blocks, trained, held_out, args), config, resume=args.resume
