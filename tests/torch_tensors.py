@@ -58,6 +58,8 @@ SHUFFLENETS = {
 }
 RESNETS = {f"resnet{depth}": {"depth": depth} for depth in (18, 34, 50, 101)}
 MOBILENETS = {"mobilenet_v2": {"convention": "torch"}}
+EFFICIENTNETS = {f"efficientnet_{size}": {"variant": size, "convention": "torch"} for size in ("b0", "b2", "b5")}
+EPSILONS = {"efficientnet_b5": 1e-3}  # of torchvision's batch norms where it is not PyTorch's usual
 CLASSES = 10
 SIZES = ((64, 96), (47, 61))  # even and odd sides
 SAMPLES = 32
@@ -118,7 +120,31 @@ def draw_detector_state(layers_by_module):
     return state
 
 
-EFFICIENTDET_SIZES = ((128, 192), (75, 101))  # even and odd sides
+# effdet's networks: the configuration they are changed from, what is changed, and the same for our `Variant`. The small
+# ones have D3's deeper heads on B3, and D7x's six levels, deepest heads and plain sums, all of them narrow.
+EFFICIENTDETS = {
+    "lite0": ("tf_efficientdet_lite0", {}, None),
+    "d0": ("tf_efficientdet_d0", {}, None),
+    "small_d3": (
+        "tf_efficientdet_d3",
+        {"fpn_channels": 24, "fpn_cell_repeats": 2},
+        {"backbone": "b3", "width": 24, "cells": 2, "head_repeats": 4},
+    ),
+    "small_d7x": (
+        "tf_efficientdet_d7x",
+        {"backbone_name": "tf_efficientnet_b0", "fpn_channels": 16, "fpn_cell_repeats": 2},
+        {"backbone": "b0", "width": 16, "cells": 2, "head_repeats": 5, "fusion": "bifpn_sum", "coarsest": 8},
+    ),
+    "plain_d0": ("efficientdet_d0", {}, {"backbone": "b0", "width": 64, "cells": 3, "head_repeats": 3}),
+}
+# Even and odd sides. effdet makes P8 of P7 only where both of its sides are larger, which takes larger pictures.
+# The other exception: at 75 x 101 the scores of two boxes are the same to five digits, and suppression, which tells the
+# order of equal scores by such a share of them, keeps the other one.
+EFFICIENTDET_SIZES = {
+    **dict.fromkeys(EFFICIENTDETS, ((128, 192), (75, 101))),
+    "small_d7x": ((256, 320), (257, 301)),
+    "plain_d0": ((128, 192), (91, 133)),
+}
 EFFICIENTDET_TOP = 300  # pairs of box and class that suppression looks at
 # Predictions of a few units, for the same reason; the last batch norms of the fusion give maps of about 1.
 _EFFICIENTDET_SCALES = {

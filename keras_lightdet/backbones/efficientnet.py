@@ -2,18 +2,29 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 from keras import layers
 
 from keras_lightdet.backbones.imagenet import MEAN, STD, classifier, normalized_images
-from keras_lightdet.layers import NormSpec, activate, conv_bn_act, depthwise_bn_act, he_normal
+from keras_lightdet.layers import TORCH_NORM, NormSpec, activate, conv_bn_act, depthwise_bn_act, he_normal
 
 NORM = NormSpec(momentum=0.99, epsilon=1e-3)
 WIDTH_UNIT = 8  # channels come in multiples
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
 SQUEEZE = 0.25  # of a block's input channels
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+class Convention(NamedTuple):
+    """Where implementations of one network differ: padding of strides, and batch norm."""
+
+    padding: str
+    norm: NormSpec
+
+
+CONVENTIONS = {"keras": Convention("same", NORM), "torch": Convention("symmetric", TORCH_NORM)}
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,7 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
     width: float | None = None,
     depth: float | None = None,
     drop_connect: float = 0.2,
+    convention: str = "keras",
     num_classes: int | None = None,
     name: str = "efficientnet",
 ) -> keras.Model:
@@ -96,6 +108,8 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
         width, depth: Factors in place of the variant's, such as those of `compound_scaling`.
         drop_connect: Share of pictures that skip the last block in training, less in those before (stochastic depth,
             Huang et al. 2016); 0 has none.
+        convention: "keras" is the authors': TensorFlow's padding and their batch norm. "torch" is PyTorch's, for the
+            weights of torchvision and of timm's networks without "tf_".
         num_classes: `None` for features; else the classifier, whose last 1x1 convolution the features lack.
         name: Name of the model.
 
@@ -113,14 +127,16 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
         raise ValueError(f"Expected variant to be one of {sorted(VARIANTS)}, got {variant!r}.")
     if not 0 <= drop_connect < 1:
         raise ValueError(f"Expected drop_connect to be at least 0 and below 1, got {drop_connect!r}.")
-    chosen = VARIANTS[variant]
+    if convention not in CONVENTIONS:
+        raise ValueError(f"Expected convention to be one of {sorted(CONVENTIONS)}, got {convention!r}.")
+    chosen, form = VARIANTS[variant], CONVENTIONS[convention]
     width, depth = width or chosen.width, depth or chosen.depth
     activation = "relu6" if chosen.lite else "silu"
     mean, std = (LITE_MEAN, LITE_STD) if chosen.lite else (MEAN, STD)
     stem_width, head_width = (each if chosen.lite else round_width(each * width) for each in (STEM_WIDTH, HEAD_WIDTH))
 
     images, x = normalized_images(input_shape, num_classes, mean=mean, std=std)
-    x = conv_bn_act(x, stem_width, 3, 2, activation=activation, norm=NORM, name="stem")
+    x = conv_bn_act(x, stem_width, 3, 2, activation=activation, **form._asdict(), name="stem")
     features = {}
     repeats = scaled_repeats(depth, fixed_ends=chosen.lite)
     survived, blocks = 0, sum(repeats)
@@ -135,6 +151,7 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
                 squeeze=not chosen.lite,
                 activation=activation,
                 drop=drop_connect * survived / blocks,
+                form=form,
                 name=f"stage{index}_block{block}",
             )
             survived += 1
@@ -142,8 +159,14 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
             features[LEVELS[index]] = x
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    x = conv_bn_act(x, head_width, activation=activation, norm=NORM, name="head")
-    architecture = {"builder": "EfficientNet", "variant": variant, "width": width, "depth": depth}
+    x = conv_bn_act(x, head_width, activation=activation, norm=form.norm, name="head")
+    architecture = {
+        "builder": "EfficientNet",
+        "variant": variant,
+        "width": width,
+        "depth": depth,
+        "convention": convention,
+    }
     return classifier(images, x, num_classes, architecture, dropout=chosen.dropout, name=name)
 
 
@@ -171,16 +194,17 @@ def _mbconv(
     squeeze: bool,
     activation: str,
     drop: float,
+    form: Convention,
     name: str,
 ) -> keras.KerasTensor:
     """Inverted residual block (Sandler et al. 2018, fig. 3b) with squeeze-and-excitation (Hu et al. 2018)."""
     shortcut, given = x, x.shape[-1]
     if expansion != 1:
-        x = conv_bn_act(x, given * expansion, activation=activation, norm=NORM, name=f"{name}_expand")
-    x = depthwise_bn_act(x, kernel_size, strides, activation=activation, norm=NORM, name=f"{name}_depthwise")
+        x = conv_bn_act(x, given * expansion, activation=activation, norm=form.norm, name=f"{name}_expand")
+    x = depthwise_bn_act(x, kernel_size, strides, activation=activation, **form._asdict(), name=f"{name}_depthwise")
     if squeeze:
         x = _squeeze_excite(x, max(1, int(SQUEEZE * given)), activation, name=f"{name}_squeeze")
-    x = conv_bn_act(x, width, activation=None, norm=NORM, name=f"{name}_project")
+    x = conv_bn_act(x, width, activation=None, norm=form.norm, name=f"{name}_project")
     if strides != 1 or given != width:
         return x
     if drop:

@@ -75,6 +75,8 @@ def SpineNet(  # noqa: N802 - builders are CapWords
     *,
     variant: str = "49",
     blocks: Sequence[Block] = SPINENET,
+    width: float | None = None,
+    resample: float | None = None,
     out_width: int | None = None,
     activation: str = "relu",
     stochastic_depth: float = 0.0,
@@ -88,6 +90,7 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         variant: "49s", "49", "96", "143" or "190".
         blocks: The permuted part.
+        width, resample: As in `Scaling`; the variant's if `None`. The search's proxies have a quarter of both.
         out_width: Channels of the pyramid; the variant's if `None`. "49s" has 128 in the released code, while the
             published cost of its RetinaNet is met with 256.
         activation: Keras name: "relu", or "swish" in protocol C.
@@ -112,7 +115,8 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         raise ValueError(f"Expected variant to be one of {sorted(VARIANTS)}, got {variant!r}.")
     blocks = tuple(Block(*block) for block in blocks)
     check_blocks(blocks, tuple(EXPANSION))
-    scaling = VARIANTS[variant]
+    given = {"width": width, "resample": resample, "out_width": out_width}
+    scaling = VARIANTS[variant]._replace(**{key: value for key, value in given.items() if value is not None})
     widths = {level: int(width * scaling.width) for level, width in WIDTHS.items()}
     unit = partial(conv_bn_act, activation=activation)
     images, x = normalized_images(input_shape, num_classes)
@@ -123,7 +127,7 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         x = _repeat(x, STEM_KIND, widths[STEM_LEVEL], scaling.repeats, activation, name=f"block{index}")
         stem.append(Node(STEM_LEVEL, STEM_KIND, x))
 
-    def resample(node: Node, block: Block, *, name: str) -> keras.KerasTensor:
+    def to_scale(node: Node, block: Block, *, name: str) -> keras.KerasTensor:
         """1x1 to reduce, the step in size, linear 1x1 to the block's channels (fig. 3)."""
         inner = int(scaling.resample * node.x.shape[-1] / EXPANSION[node.kind])
         x = unit(node.x, inner, name=f"{name}_reduce")
@@ -140,16 +144,15 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         rates = (stochastic_depth * (index + 1) / len(blocks), drop_block)
         return _repeat(x, block.kind, widths[block.level], scaling.repeats, activation, rates, name=name)
 
-    outputs = permute_scales(stem, blocks, resample=resample, transform=transform, activation=activation)
-    out_width = out_width or scaling.out_width
-    pyramid = {level: unit(x, out_width, name=f"{level.lower()}_out") for level, x in outputs.items()}
+    outputs = permute_scales(stem, blocks, resample=to_scale, transform=transform, activation=activation)
+    pyramid = {level: unit(x, scaling.out_width, name=f"{level.lower()}_out") for level, x in outputs.items()}
     if num_classes is None:
         return keras.Model(images, pyramid, name=name)
     architecture = {
         "builder": "SpineNet",
         "variant": variant,
         "blocks": [list(block) for block in blocks],
-        "out_width": out_width,
+        **{key: getattr(scaling, key) for key in given},
         "activation": activation,
         "stochastic_depth": stochastic_depth,
         "drop_block": drop_block,

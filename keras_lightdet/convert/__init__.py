@@ -3,7 +3,12 @@
 from keras_lightdet.convert.applications import load_keras_mobilenet_v2
 from keras_lightdet.convert.effdet import load_efficientdet, load_efficientnet
 from keras_lightdet.convert.model_garden import load_model_garden_retinanet, load_model_garden_spinenet
-from keras_lightdet.convert.torchvision import load_mobilenet_v2, load_resnet, load_shufflenet_v2
+from keras_lightdet.convert.torchvision import (
+    load_mobilenet_v2,
+    load_resnet,
+    load_shufflenet_v2,
+    load_torchvision_efficientnet,
+)
 from keras_lightdet.convert.torchvision_detection import load_faster_rcnn
 
 __all__ = [
@@ -16,4 +21,5 @@ __all__ = [
     "load_model_garden_spinenet",
     "load_resnet",
     "load_shufflenet_v2",
+    "load_torchvision_efficientnet",
 ]

@@ -53,6 +53,25 @@ def assign_tensors(
         variable.assign(value)
 
 
+def with_our_epsilon(tensors: Tensors, modules: Mapping[str, keras.Layer], epsilon: float) -> Tensors:
+    """Scales the gammas so that our batch norms' epsilon gives what that of the weights gave.
+
+    Args:
+        tensors, modules: As `assign_tensors` takes them.
+        epsilon: What the batch norms of the network of the weights add to their variances.
+    """
+    changed = dict(tensors)
+    for module, layer in modules.items():
+        gamma, variance = (tensors.get(f"{module}.{part}") for part in ("weight", "running_var"))
+        if not isinstance(layer, keras.layers.BatchNormalization) or gamma is None or variance is None:
+            continue
+        if gamma.shape == variance.shape == tuple(layer.gamma.shape):
+            with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is refused later
+                scale = np.sqrt((variance.astype("float64") + layer.epsilon) / (variance + epsilon))
+                changed[f"{module}.weight"] = (gamma * scale).astype("float32")
+    return changed
+
+
 def _parts(layer: keras.Layer) -> dict[str, tuple[keras.Variable, tuple[int, ...]]]:
     """Returns the variable and the order of axes for each tensor of the layer's module."""
     if isinstance(layer, keras.layers.BatchNormalization):
@@ -66,10 +85,11 @@ def _parts(layer: keras.Layer) -> dict[str, tuple[keras.Variable, tuple[int, ...
     if isinstance(layer, WeightedFusion):
         return {"edge_weights": (layer.weight, (0,))}
     if isinstance(layer, keras.layers.SeparableConv2D):
+        bias = {} if layer.bias is None else {"conv_pw.bias": (layer.bias, (0,))}
         return {
             "conv_dw.weight": (layer.depthwise_kernel, _DEPTHWISE_AXES),
             "conv_pw.weight": (layer.pointwise_kernel, _CONV_AXES),
-            "conv_pw.bias": (layer.bias, (0,)),
+            **bias,
         }
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         axes = _DEPTHWISE_AXES

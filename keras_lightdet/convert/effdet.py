@@ -1,4 +1,4 @@
-"""timm's EfficientNets and effdet's EfficientDets in ours: those of TensorFlow's padding, named "tf_" and so on."""
+"""timm's EfficientNets and effdet's EfficientDets in ours: those ported from TensorFlow, "tf_..", and PyTorch's own."""
 
 import re
 from collections.abc import Mapping
@@ -45,8 +45,11 @@ _OCTAVES = 3
 def load_efficientnet(model: keras.Model, source: str | Path | Mapping) -> None:
     """Fills an `EfficientNet` with the weights of timm's `tf_efficientnet_b0` .. `b7` or `lite0` .. `lite4`.
 
+    Those of `efficientnet_b0` .. go into one built with `convention="torch"`: the tensors of both fit either, and mean
+    something in one.
+
     Args:
-        model: The classifier or the features, of the same variant.
+        model: The classifier or the features, of the same variant and convention.
         source: The `.pth` file of a state dict, or the state dict.
 
     Raises:
@@ -60,12 +63,14 @@ def load_efficientnet(model: keras.Model, source: str | Path | Mapping) -> None:
 def load_efficientdet(model: OneStageDetector, source: str | Path | Mapping) -> None:
     """Fills an `EfficientDet` with the weights of effdet's `tf_efficientdet_d0` .. `d7x` or `lite0` ..
 
+    Those of `efficientdet_d0` .. go into one built with `convention="torch"`.
+
     Those networks speak about anchors of 1.4 by 0.7; the predictions of boxes are changed to ours, of `sqrt(2)` by
     `1 / sqrt(2)`, so that the decoded boxes are the same. effdet hands its Lite networks `(x - 127.5) / 127.5`, ours
     take `(x - 127) / 128`, as the authors' do.
 
     Args:
-        model: Of the same variant and number of classes: 90 for COCO.
+        model: Of the same variant, convention and number of classes: 90 for COCO.
         source: The `.pth` file of a state dict, or the state dict.
 
     Raises:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import keras
 
+from keras_lightdet.backbones.efficientnet import STAGES as EFFICIENT_STAGES
 from keras_lightdet.backbones.mobilenet_v2 import STAGES
-from keras_lightdet.convert.assign import assign_tensors
+from keras_lightdet.convert.assign import assign_tensors, with_our_epsilon
 from keras_lightdet.convert.torch_file import read_tensors
 from keras_lightdet.layers import TORCH_NORM
 
@@ -49,6 +50,26 @@ _MOBILE_ENDS = {
     "classifier": "classifier.1",
 }
 _MOBILE_HEAD = (f"features.{_MOBILE_LAST}.", "classifier.")
+# Those of EfficientNet's blocks; stage 1 does not expand, so that its parts come one earlier.
+_EFFICIENT_PARTS = {
+    "expand_conv": "0.0",
+    "expand_bn": "0.1",
+    "depthwise_conv": "1.0",
+    "depthwise_bn": "1.1",
+    "squeeze_reduce": "2.fc1",
+    "squeeze_expand": "2.fc2",
+    "project_conv": "3.0",
+    "project_bn": "3.1",
+}
+_EFFICIENT_LAST = 1 + len(EFFICIENT_STAGES)
+_EFFICIENT_ENDS = {
+    "stem_conv": "features.0.0",
+    "stem_bn": "features.0.1",
+    "head_conv": f"features.{_EFFICIENT_LAST}.0",
+    "head_bn": f"features.{_EFFICIENT_LAST}.1",
+    "classifier": "classifier.1",
+}
+_EFFICIENT_HEAD = (f"features.{_EFFICIENT_LAST}.", "classifier.")
 _SPLIT_LAYER = "stage2_block1_shuffle"  # units of stride 2 end in a shuffle in the form "split" only
 
 
@@ -104,6 +125,32 @@ def load_mobilenet_v2(model: keras.Model, source: str | Path | Mapping) -> None:
     assign_tensors(modules, tensors, source=name, spare=spare)
 
 
+def load_torchvision_efficientnet(
+    model: keras.Model, source: str | Path | Mapping, *, epsilon: float = TORCH_NORM.epsilon
+) -> None:
+    """Fills an `EfficientNet` with the weights of torchvision's `efficientnet_b0` .. `b7`.
+
+    Args:
+        model: The classifier or the features, of the same variant and with `convention="torch"`.
+        source: The `.pth` file of a state dict, or the state dict.
+        epsilon: What the batch norms of the network of the weights add to their variances: 1e-5, and 1e-3 in
+            torchvision's b5, b6 and b7.
+
+    Raises:
+        ValueError: If the model has the other convention, which the weights fit and mean something else in.
+        WeightsError: If PyTorch is missing, or the weights are damaged or do not fit. The model stays as it was.
+    """
+    if model.get_layer("stem_bn").epsilon != TORCH_NORM.epsilon:
+        raise ValueError(
+            f'Expected an EfficientNet with convention="torch", got {model.name!r} of another. Rebuild it.'
+        )
+    name, tensors = read_tensors(source)
+    modules = {torchvision_efficientnet_module(layer.name): layer for layer in model.layers if layer.weights}
+    if epsilon != TORCH_NORM.epsilon:
+        tensors = with_our_epsilon(tensors, modules, epsilon)
+    assign_tensors(modules, tensors, source=name, spare=() if "classifier.1" in modules else _EFFICIENT_HEAD)
+
+
 def resnet_module(layer_name: str) -> str:
     """Returns the torchvision module of a `ResNet` layer: "stage2_block1_reduce_conv" is "layer1.0.conv1".
 
@@ -137,6 +184,22 @@ def mobilenet_module(layer_name: str) -> str:
     index = sum(count for _, _, count, _ in STAGES[: stage - 1]) + block
     conv, norm = (_MOBILE_FIRST_PARTS if index == 1 else _MOBILE_PARTS)[found[3]]
     return f"features.{index}.conv.{conv if found[4] == 'conv' else norm}"
+
+
+def torchvision_efficientnet_module(layer_name: str) -> str:
+    """Returns torchvision's module of an `EfficientNet` layer: "stage2_block1_expand_bn" is "features.2.0.block.0.1".
+
+    Raises:
+        ValueError: If the layer is none of an `EfficientNet`.
+    """
+    if layer_name in _EFFICIENT_ENDS:
+        return _EFFICIENT_ENDS[layer_name]
+    found = re.fullmatch(r"stage(\d)_block(\d+)_(\w+)", layer_name)
+    if not found or found[3] not in _EFFICIENT_PARTS:
+        raise ValueError(f"Expected a layer of an EfficientNet, got {layer_name!r}. Build it by EfficientNet.")
+    place, _, rest = _EFFICIENT_PARTS[found[3]].partition(".")
+    place = int(place) - (found[1] == "1")
+    return f"features.{found[1]}.{int(found[2]) - 1}.block.{place}.{rest}"
 
 
 def _module(layer_name: str, ends: Mapping, parts: Mapping, stage_name: str, *, first_stage: int) -> str:

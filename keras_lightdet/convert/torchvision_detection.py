@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_lightdet.convert.assign import assign_tensors
+from keras_lightdet.convert.assign import assign_tensors, with_our_epsilon
 from keras_lightdet.convert.torch_file import Tensors, read_tensors
 from keras_lightdet.convert.torchvision import resnet_module
 from keras_lightdet.detection import TwoStageDetector
@@ -55,7 +55,7 @@ def load_faster_rcnn(model: TwoStageDetector, source: str | Path | Mapping, *, e
     modules = {faster_rcnn_module(path): layer for path, layer in named_layers(model).items()}
     tensors = _with_our_order(_with_new_names(tensors), named_layers(model), source=name)
     if epsilon != TORCH_EPSILON:
-        tensors = _with_our_epsilon(tensors, modules, epsilon)
+        tensors = with_our_epsilon(tensors, modules, epsilon)
     assign_tensors(modules, tensors, source=name)
 
 
@@ -120,18 +120,4 @@ def _with_our_order(tensors: Tensors, layers: Mapping[str, keras.Layer], *, sour
                 "with the widths of these weights, and with one class less: torchvision counts the background."
             )
         changed[key] = change(tensors[key])
-    return changed
-
-
-def _with_our_epsilon(tensors: Tensors, modules: Mapping[str, keras.Layer], epsilon: float) -> Tensors:
-    """Scales the gammas so that our epsilon gives what the file's gave."""
-    changed = dict(tensors)
-    for module, layer in modules.items():
-        gamma, variance = (tensors.get(f"{module}.{part}") for part in ("weight", "running_var"))
-        if not isinstance(layer, keras.layers.BatchNormalization) or gamma is None or variance is None:
-            continue
-        if gamma.shape == variance.shape == tuple(layer.gamma.shape):
-            with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is refused later
-                scale = np.sqrt((variance.astype("float64") + layer.epsilon) / (variance + epsilon))
-                changed[f"{module}.weight"] = (gamma * scale).astype("float32")
     return changed

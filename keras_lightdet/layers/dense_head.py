@@ -22,6 +22,7 @@ def dense_heads(
     activation: str,
     norm: NormSpec | None,
     initializer: str | keras.initializers.Initializer = "variance_scaling",
+    use_bias: bool = True,
 ) -> dict[str, keras.KerasTensor]:
     """Adds the class network and the box network (Lin et al. 2017, section 4, figs. 3c and 3d).
 
@@ -38,6 +39,7 @@ def dense_heads(
         activation: Keras name.
         norm: Momentum and epsilon of the batch norms; `None` has none.
         initializer: Of all kernels.
+        use_bias: Whether the convolutions before the predictions have biases; predictions do.
 
     Returns:
         Float32 `{"box_deltas" [B, N, 4], "class_logits" [B, N, num_classes]}`: level by level, row by row, cell by
@@ -52,7 +54,8 @@ def dense_heads(
     raw = {}
     for part, key, depth, bias in (("box", "box_deltas", 4, "zeros"), ("class", "class_logits", num_classes, prior)):
         trunk = [
-            conv(width, 3, padding="same", **kernels, name=f"{part}_net_conv{step}") for step in range(1, repeats + 1)
+            conv(width, 3, padding="same", use_bias=use_bias, **kernels, name=f"{part}_net_conv{step}")
+            for step in range(1, repeats + 1)
         ]
         predict = conv(depth * per_cell, 3, padding="same", **kernels, bias_initializer=bias, name=f"predict_{part}")
         rows = []

@@ -1,11 +1,12 @@
 """Builds any fusion graph of separable convolutions over any backbone's features (Tan et al. 2020, section 3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import keras
 from keras import layers, ops
 
-from keras_lightdet.layers.conv import NormSpec, activate, batch_norm
+from keras_lightdet.layers.conv import PADDINGS, NormSpec, activate, batch_norm
 from keras_lightdet.layers.crop_like import CropLike
 from keras_lightdet.layers.fusion_graphs import Graph, Node
 
@@ -23,6 +24,8 @@ def fuse(
     activation: str,
     norm: NormSpec,
     name: str,
+    padding: str = "same",
+    use_bias: bool = True,
 ) -> dict[str, keras.KerasTensor]:
     """Adds the missing coarse levels, then the cell `repeats` times.
 
@@ -40,27 +43,34 @@ def fuse(
         activation: Keras name.
         norm: Momentum and epsilon of the batch norms.
         name: Prefix of the layers' names: `NAME_cell1_node5_conv`, ..
+        padding: Of the maxima, see `conv_bn_act`: on sides of even length "symmetric" windows begin a pixel earlier.
+            It has steps of one level alone.
+        use_bias: Whether convolutions have biases, as in the released code, although a batch norm follows.
 
     Returns:
         Maps `[B, H, W, width]` by level, fine to coarse.
 
     Raises:
-        ValueError: If the method is none of these, or no feature is of these levels.
+        ValueError: If the method or the padding is none of these, or no feature is of these levels.
     """
     if method not in METHODS:
         raise ValueError(f"Expected method to be one of {METHODS}, got {method!r}.")
+    if padding not in PADDINGS:
+        raise ValueError(f"Expected padding to be one of {PADDINGS}, got {padding!r}.")
     maps = [features[level] for level in levels if level in features]
     if not maps:
         raise ValueError(f"Expected features of the levels {tuple(levels)}, got {tuple(features)}.")
+    resample = partial(_resample, width=width, norm=norm, padding=padding, use_bias=use_bias)
+    work = partial(_work, width=width, activation=activation, norm=norm, use_bias=use_bias)
     for level in levels[len(maps) :]:
-        maps.append(_resample(maps[-1], -1, None, width, norm, name=f"{name}_{level.lower()}"))
+        maps.append(resample(maps[-1], -1, None, name=f"{name}_{level.lower()}"))
     for cell in range(1, repeats + 1):
-        maps = _cell(maps, graph, width, method, activation, norm, name=f"{name}_cell{cell}")
+        maps = _cell(maps, graph, method, resample, work, name=f"{name}_cell{cell}")
     return dict(zip(levels, maps, strict=True))
 
 
 def _cell(
-    inputs: list, graph: Graph, width: int, method: str, activation: str, norm: NormSpec, *, name: str
+    inputs: list, graph: Graph, method: str, resample: Callable, work: Callable, *, name: str
 ) -> list[keras.KerasTensor]:
     """The last node of each level."""
     maps, places = list(inputs), list(range(len(inputs)))
@@ -68,31 +78,58 @@ def _cell(
         prefix = f"{name}_node{number}"
         like = inputs[node.level]
         joined = [
-            _resample(maps[source], places[source] - node.level, like, width, norm, name=f"{prefix}_in{source}")
+            resample(maps[source], places[source] - node.level, like, name=f"{prefix}_in{source}")
             for source in node.inputs
         ]
         x = _join(joined, [places[source] for source in node.inputs], node, method, name=prefix)
-        x = activate(x, activation, name=f"{prefix}_act")
-        x = layers.SeparableConv2D(width, 3, padding="same", name=f"{prefix}_conv")(x)
-        maps.append(batch_norm(x, norm=norm, name=f"{prefix}_bn"))
+        maps.append(work(x, name=prefix))
         places.append(node.level)
     last = dict(zip(places, maps, strict=True))
     return [last[level] for level in range(len(inputs))]
 
 
+def _work(
+    x: keras.KerasTensor, *, width: int, activation: str, norm: NormSpec, use_bias: bool, name: str
+) -> keras.KerasTensor:
+    """What a node does to what it has joined."""
+    x = activate(x, activation, name=f"{name}_act")
+    x = layers.SeparableConv2D(width, 3, padding="same", use_bias=use_bias, name=f"{name}_conv")(x)
+    return batch_norm(x, norm=norm, name=f"{name}_bn")
+
+
 def _resample(
-    x: keras.KerasTensor, steps: int, like: keras.KerasTensor | None, width: int, norm: NormSpec, *, name: str
+    x: keras.KerasTensor,
+    steps: int,
+    like: keras.KerasTensor | None,
+    *,
+    width: int,
+    norm: NormSpec,
+    padding: str,
+    use_bias: bool,
+    name: str,
 ) -> keras.KerasTensor:
     """Brings a map to `width` channels, then `steps` levels finer (to the size of `like`), or coarser if negative."""
     if x.shape[-1] != width:
-        x = layers.Conv2D(width, 1, name=f"{name}_conv")(x)
+        x = layers.Conv2D(width, 1, use_bias=use_bias, name=f"{name}_conv")(x)
         x = batch_norm(x, norm=norm, name=f"{name}_bn")
     if steps < 0:
-        return layers.MaxPooling2D(2**-steps + 1, 2**-steps, padding="same", name=f"{name}_pool")(x)
+        border = padding
+        if padding == "symmetric":
+            x, border = _repeat_border(x, steps), "valid"
+        return layers.MaxPooling2D(2**-steps + 1, 2**-steps, padding=border, name=f"{name}_pool")(x)
     if steps > 0:
         enlarged = layers.UpSampling2D(2**steps, name=f"{name}_enlarge")(x)
         return CropLike(name=f"{name}_crop")(enlarged, like)
     return x
+
+
+def _repeat_border(x: keras.KerasTensor, steps: int) -> keras.KerasTensor:
+    """A row or column more on each side. PyTorch pads by minus infinity there, which int8 cannot tell; the border's own
+    values are in the same windows, so that they change no maximum.
+    """
+    if steps != -1:
+        raise ValueError('Expected a fusion whose maxima are one level apart with padding "symmetric". Take "same".')
+    return ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
 
 
 def _join(maps: list, places: list[int], node: Node, method: str, *, name: str) -> keras.KerasTensor:

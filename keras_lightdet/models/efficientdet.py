@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from keras_lightdet.backbones import EfficientNet
-from keras_lightdet.backbones.efficientnet import NORM
+from keras_lightdet.backbones.efficientnet import CONVENTIONS, NORM
 from keras_lightdet.boxes import PyramidAnchors, SelectSpec
 from keras_lightdet.detection import AnchorHead, OneStageDetector
 from keras_lightdet.layers import FUSIONS, dense_heads, fuse
@@ -80,6 +80,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
     fusion: str | None = None,
     anchor_scale: float | None = None,
     drop_connect: float | None = None,
+    convention: str | None = None,
     select: SelectSpec | None = None,
     name: str | None = None,
 ) -> OneStageDetector:
@@ -102,6 +103,9 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
         fusion: One of `layers.FUSIONS`, which the paper compares: "bifpn_fast", "bifpn_sum", "nas_fpn", ..
         anchor_scale: Smallest anchor of a level over its stride; smaller for smaller objects.
         drop_connect: See `EfficientNet`.
+        convention: "keras" is the authors': TensorFlow's padding, and biases before batch norms, which the published
+            numbers of parameters count. "torch" is that of effdet's networks without "tf_": PyTorch's padding, no such
+            biases. "keras".
         select: How detections are chosen from the decoded boxes; else by Gaussian soft suppression, as the authors
             evaluate.
         name: Name of the model.
@@ -130,11 +134,13 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
         "fusion": fusion,
         "anchor_scale": anchor_scale,
         "drop_connect": drop_connect,
+        "convention": convention,
     }
     defaults = {
         "num_classes": NUM_CLASSES,
         "input_shape": (published.size, published.size, 3),
         "variant": DEFAULT_VARIANT,
+        "convention": "keras",
         **{key: getattr(published, key) for key in tunable},
     }
     choice = choose_arguments(
@@ -183,6 +189,8 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
 def _network(chosen: Mapping, setting: Variant, levels: Sequence[str], per_cell: int) -> keras.Model:
     images = keras.Input((None, None, 3), name="images")
     activation = "relu6" if setting.backbone.startswith("lite") else "silu"
+    # Fusion and heads keep the authors' batch norm in effdet's other networks, too.
+    use_bias = chosen["convention"] == "keras"
     fusion = FUSIONS[chosen["fusion"]]
     pyramid = fuse(
         _backbone(chosen, setting)(images),
@@ -193,6 +201,8 @@ def _network(chosen: Mapping, setting: Variant, levels: Sequence[str], per_cell:
         method=fusion.method,
         activation=activation,
         norm=NORM,
+        padding=CONVENTIONS[chosen["convention"]].padding,
+        use_bias=use_bias,
         name="fusion",
     )
     raw = dense_heads(
@@ -204,11 +214,11 @@ def _network(chosen: Mapping, setting: Variant, levels: Sequence[str], per_cell:
         separable=True,
         activation=activation,
         norm=NORM,
+        use_bias=use_bias,
     )
     return keras.Model(images, raw, name="network")
 
 
 def _backbone(chosen: Mapping, setting: Variant, num_classes: int | None = None) -> keras.Model:
-    return EfficientNet(
-        variant=setting.backbone, drop_connect=chosen["drop_connect"], num_classes=num_classes, name=BACKBONE
-    )
+    options = {"drop_connect": chosen["drop_connect"], "convention": chosen["convention"]}
+    return EfficientNet(variant=setting.backbone, **options, num_classes=num_classes, name=BACKBONE)

@@ -4,7 +4,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lightdet.backbones import MobileNetV2, MobileSpineNet, ResNet, ShuffleNetV2, SNet, SpineNet, XceptionLight
+from keras_lightdet.backbones import (
+    EfficientNet,
+    MobileNetV2,
+    MobileSpineNet,
+    ResNet,
+    ShuffleNetV2,
+    SNet,
+    SpineNet,
+    XceptionLight,
+)
 from keras_lightdet.deploy import flatbuffer
 from keras_lightdet.deploy.convert import convert_network
 from keras_lightdet.deploy.runtime import Graph
@@ -30,6 +39,7 @@ NETS = [
     pytest.param(XceptionLight, {}, id="xception_light"),
     pytest.param(MobileNetV2, {"width": 0.5}, id="mobilenet_v2"),
     pytest.param(MobileNetV2, {"width": 0.5, "convention": "torch"}, id="mobilenet_v2_torch", marks=slow),
+    pytest.param(EfficientNet, {"convention": "torch"}, id="efficientnet_torch", marks=slow),
     pytest.param(MobileSpineNet, {"variant": "49xs"}, id="mobile_spinenet", marks=slow),
     pytest.param(SpineNet, {"variant": "49s"}, id="spinenet", marks=slow),
 ]

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from torch_tensors import (  # noqa: E402
     EFFICIENTDET_SIZES,
     EFFICIENTDET_TOP,
+    EFFICIENTDETS,
     draw_efficientdet_tensor,
     draw_picture,
     normalized,
@@ -30,8 +31,9 @@ CLASSES = 3
 
 def build_drawn(variant, size):
     """A network whose weights follow from the names of its tensors, for inference on pictures of `size`."""
-    config = get_efficientdet_config(f"tf_efficientdet_{variant}")
-    config.update(num_classes=CLASSES, image_size=size, soft_nms=True, max_detection_points=EFFICIENTDET_TOP)
+    name, changes, _ = EFFICIENTDETS[variant]
+    config = get_efficientdet_config(name)
+    config.update(num_classes=CLASSES, image_size=size, soft_nms=True, max_detection_points=EFFICIENTDET_TOP, **changes)
     net = EfficientDet(config, pretrained_backbone=False)
     state = {}
     for key, value in net.state_dict().items():
@@ -67,22 +69,22 @@ def answers(variant, size):
 def all_answers(variant):
     """By size and output, "HxW/logits"."""
     found = {}
-    for height, width in EFFICIENTDET_SIZES:
+    for height, width in EFFICIENTDET_SIZES[variant]:
         found.update({f"{height}x{width}/{key}": x for key, x in answers(variant, (height, width)).items()})
     return found
 
 
 def main(variant, folder):
     """Writes the drawn weights and the answers."""
-    torch.save(build_drawn(variant, EFFICIENTDET_SIZES[0]).state_dict(), Path(folder) / "weights.pth")
+    torch.save(build_drawn(variant, EFFICIENTDET_SIZES[variant][0]).state_dict(), Path(folder) / "weights.pth")
     np.savez(Path(folder) / "answers.npz", **all_answers(variant))
 
 
 def write_golden():
-    """Writes summaries of what both networks answer at all sizes."""
+    """Writes summaries of what all networks answer at all sizes."""
     golden = {}
-    for variant in ("lite0", "d0"):
-        for size in EFFICIENTDET_SIZES:
+    for variant in EFFICIENTDETS:
+        for size in EFFICIENTDET_SIZES[variant]:
             golden |= summarize_detector(variant, size, answers(variant, size))
     np.savez_compressed(Path(__file__).with_name("golden_efficientdet.npz"), **golden)
 

@@ -11,13 +11,13 @@ from torchvision_nets import answers, build_drawn
 
 # TensorFlow, which these import, comes behind torchvision.
 from detector_answers import shorten  # isort: skip
-from torch_tensors import MOBILENETS, RESNETS, SHUFFLENETS, SIZES, draw_picture, summarize  # isort: skip
+from torch_tensors import EFFICIENTNETS, MOBILENETS, RESNETS, SHUFFLENETS, SIZES, draw_picture, summarize  # isort: skip
 
 
 def main():
     """Runs all networks at all sizes: `[sizes, outputs by name, largest absolute value and samples]` for each."""
     golden = {}
-    for name in (*SHUFFLENETS, *RESNETS, *MOBILENETS):
+    for name in (*SHUFFLENETS, *RESNETS, *MOBILENETS, *EFFICIENTNETS):
         net = build_drawn(name)
         found = [answers(net, draw_picture(*size)) for size in SIZES]
         rows = [[summarize(key, values) for key, values in sorted(outputs.items())] for outputs in found]

@@ -10,6 +10,7 @@ import pytest
 from torch_tensors import (
     EFFICIENTDET_SIZES,
     EFFICIENTDET_TOP,
+    EFFICIENTDETS,
     draw_efficientdet_tensor,
     draw_picture,
     summarize_detector,
@@ -22,22 +23,27 @@ from keras_lightdet.convert import load_efficientdet, load_efficientnet
 from keras_lightdet.convert.assign import _parts
 from keras_lightdet.convert.effdet import efficientdet_module, named_layers
 from keras_lightdet.errors import WeightsError
+from keras_lightdet.models.efficientdet import VARIANTS, Variant
 
 GOLDEN = Path(__file__).with_name("golden_efficientdet.npz")
 SELECT = SelectSpec(0.001, 0.5, max_detections=100, pre_nms_top_k=EFFICIENTDET_TOP, soft="gaussian")
 
 
 def build(variant, size):
-    return keras_lightdet.EfficientDet(3, (*size, 3), variant=variant, select=SELECT)
+    convention = "keras" if EFFICIENTDETS[variant][0].startswith("tf_") else "torch"
+    with pytest.MonkeyPatch.context() as patch:
+        if own := EFFICIENTDETS[variant][2]:
+            patch.setitem(VARIANTS, variant, Variant(size=128, **own))
+        return keras_lightdet.EfficientDet(3, (*size, 3), variant=variant, convention=convention, select=SELECT)
 
 
 def drawn_state(model):
     """What effdet's state dict of the network would hold."""
-    state = {}
+    state, levels = {}, len(model.head.anchors.strides)
     for path, layer in named_layers(model).items():
         for part, (variable, axes) in _parts(layer).items():
             shape = tuple(variable.shape[axes.index(axis)] for axis in range(len(axes)))
-            name = f"{efficientdet_module(path, 5)}.{part}"
+            name = f"{efficientdet_module(path, levels)}.{part}"
             state[name] = draw_efficientdet_tensor(name, shape)
     return state
 
@@ -76,9 +82,11 @@ def assert_same(found, expected):
     assert same >= 0.98 * len(expected["found_labels"])
 
 
-@pytest.mark.parametrize("variant", ["lite0", pytest.param("d0", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[pytest.mark.slow] * (name != "lite0")) for name in EFFICIENTDETS]
+)
 def test_stored_answers_of_effdet(variant):
-    for size in EFFICIENTDET_SIZES:
+    for size in EFFICIENTDET_SIZES[variant]:
         model = build(variant, size)
         load_efficientdet(model, drawn_state(model))
         with np.load(GOLDEN) as golden:
@@ -89,7 +97,7 @@ def test_stored_answers_of_effdet(variant):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("effdet"), reason="effdet is not installed")
-@pytest.mark.parametrize("variant", ["d0", "lite0"])
+@pytest.mark.parametrize("variant", EFFICIENTDETS)
 def test_answers_of_effdet(variant, tmp_path):
     script = Path(__file__).with_name("effdet_nets.py")
     done = subprocess.run([sys.executable, script, variant, tmp_path], capture_output=True, text=True, check=False)
@@ -100,7 +108,7 @@ def test_answers_of_effdet(variant, tmp_path):
 def compare_with_files(variant, folder):
     """Compares with weights.pth and answers.npz that effdet_nets.py wrote."""
     with np.load(folder / "answers.npz") as theirs:
-        for size in EFFICIENTDET_SIZES:
+        for size in EFFICIENTDET_SIZES[variant]:
             model = build(variant, size)
             load_efficientdet(model, folder / "weights.pth")
             prefix = f"{size[0]}x{size[1]}/"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from torch_tensors import CLASSES, draw_state_dict
 
-from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet
-from keras_lightdet.convert import load_resnet, load_shufflenet_v2
+from keras_lightdet.backbones import EfficientNet, ResNet, ShuffleNetV2, SNet
+from keras_lightdet.convert import load_resnet, load_shufflenet_v2, load_torchvision_efficientnet
 from keras_lightdet.convert.assign import assign_tensors
-from keras_lightdet.convert.torchvision import resnet_module, shufflenet_module
+from keras_lightdet.convert.torchvision import resnet_module, shufflenet_module, torchvision_efficientnet_module
 from keras_lightdet.errors import WeightsError
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="reads files with torch")
@@ -115,6 +115,14 @@ def shuffle_state():
 def test_units_of_another_form_are_refused_though_the_weights_would_fit(shuffle_state):
     with pytest.raises(ValueError, match='unit="split"'):
         load_shufflenet_v2(ShuffleNetV2(width=0.5, unit="keep"), shuffle_state)
+
+
+def test_efficientnets_of_another_convention_or_size_are_refused():
+    state = draw_state_dict(EfficientNet(convention="torch"), torchvision_efficientnet_module)
+    with pytest.raises(ValueError, match='convention="torch"'):
+        load_torchvision_efficientnet(EfficientNet(), state)
+    with pytest.raises(WeightsError, match=r"'features.1.1.block.0.0.weight' of shape"):
+        load_torchvision_efficientnet(EfficientNet(variant="b1", convention="torch"), state)
 
 
 def test_models_that_torchvision_lacks_are_refused(shuffle_state):

@@ -3,20 +3,26 @@
 import importlib.util
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from torch_tensors import CLASSES, MOBILENETS, RESNETS, SHUFFLENETS, SIZES, draw_picture
+from torch_tensors import CLASSES, EFFICIENTNETS, EPSILONS, MOBILENETS, RESNETS, SHUFFLENETS, SIZES, draw_picture
 
-from keras_lightdet.backbones import MobileNetV2, ResNet, ShuffleNetV2
-from keras_lightdet.convert import load_mobilenet_v2, load_resnet, load_shufflenet_v2
+from keras_lightdet.backbones import EfficientNet, MobileNetV2, ResNet, ShuffleNetV2
+from keras_lightdet.convert import (
+    load_mobilenet_v2,
+    load_resnet,
+    load_shufflenet_v2,
+    load_torchvision_efficientnet,
+)
 
 if any(importlib.util.find_spec(name) is None for name in ("torch", "torchvision")):
     pytest.skip("compares with torch and torchvision; test_golden.py does without", allow_module_level=True)
 
 LIGHT = ("shufflenet_v2_x1_0", "resnet50_dilated", "mobilenet_v2")
-NETS = {**SHUFFLENETS, **RESNETS, **MOBILENETS, "resnet50_dilated": {"depth": 50, "dilate_last": True}}
+NETS = {**SHUFFLENETS, **RESNETS, **MOBILENETS, **EFFICIENTNETS, "resnet50_dilated": {"depth": 50, "dilate_last": True}}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in LIGHT)) for name in NETS])
@@ -28,6 +34,9 @@ def test_answers_are_torchvisions(name, tmp_path):
         build, load = ShuffleNetV2, load_shufflenet_v2
     elif name in MOBILENETS:
         build, load = MobileNetV2, load_mobilenet_v2
+    elif name in EFFICIENTNETS:
+        build = EfficientNet
+        load = partial(load_torchvision_efficientnet, epsilon=EPSILONS.get(name, 1e-5))
     classifier, features = build(num_classes=CLASSES, **NETS[name]), build(**NETS[name])
     for model in (classifier, features):  # the features leave the head's tensors alone
         load(model, tmp_path / "weights.pth")

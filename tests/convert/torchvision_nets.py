@@ -18,6 +18,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHUFFLE_LEVELS = {"stage2": "P3", "stage3": "P4", "stage4": "P5"}
 RESNET_LEVELS = {"layer1": "P2", "layer2": "P3", "layer3": "P4", "layer4": "P5"}
 MOBILE_LEVELS = {"features.3": "P2", "features.6": "P3", "features.13": "P4", "features.17": "P5"}
+EFFICIENT_LEVELS = {"features.3": "P3", "features.5": "P4", "features.7": "P5"}
 DILATED = "resnet50_dilated"  # stage 5 at stride 16, all of its 3x3 convolutions dilated
 
 
@@ -56,6 +57,7 @@ def answers(net, picture):
         torchvision.models.ResNet: RESNET_LEVELS,
         torchvision.models.ShuffleNetV2: SHUFFLE_LEVELS,
         torchvision.models.MobileNetV2: MOBILE_LEVELS,
+        torchvision.models.EfficientNet: EFFICIENT_LEVELS,
     }[type(net)]
     found, hooks = {}, []
     for module, level in levels.items():

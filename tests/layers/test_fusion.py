@@ -86,13 +86,16 @@ def test_costs_have_the_published_ratios(name, published, counted):
         assert found.trainable_parameters - cost_of_table5("bifpn_sum").trainable_parameters == 5 * 19
 
 
-def pooled(x, steps):
-    """Maximum of windows of `2^steps + 1`, padded as TensorFlow's "same"."""
+def pooled(x, steps, padding):
+    """Maximum of windows of `2^steps + 1`, padded as TensorFlow's "same", or by a pixel on both sides."""
     stride, window = 2**steps, 2**steps + 1
     height, width = (-(-side // stride) for side in x.shape[:2])
     out = np.empty((height, width, x.shape[2]))
     starts = [
-        [index * stride - max((count - 1) * stride + window - side, 0) // 2 for index in range(count)]
+        [
+            index * stride - (1 if padding == "symmetric" else max((count - 1) * stride + window - side, 0) // 2)
+            for index in range(count)
+        ]
         for count, side in ((height, x.shape[0]), (width, x.shape[1]))
     ]
     for row, top in enumerate(starts[0]):
@@ -101,7 +104,7 @@ def pooled(x, steps):
     return out
 
 
-def in_numpy(model, features, fusion, width, levels, repeats):
+def in_numpy(model, features, fusion, width, levels, repeats, padding):
     """The cells by definition; the weights come from the model's layers, by name."""
 
     def norm(x, name):
@@ -110,10 +113,10 @@ def in_numpy(model, features, fusion, width, levels, repeats):
 
     def resample(x, steps, like, name):
         if x.shape[-1] != width:
-            kernel, bias = model.get_layer(f"{name}_conv").get_weights()
-            x = norm(x @ kernel[0, 0] + bias, f"{name}_bn")
+            kernel, *bias = model.get_layer(f"{name}_conv").get_weights()
+            x = norm(x @ kernel[0, 0] + sum(bias), f"{name}_bn")
         if steps < 0:
-            return pooled(x, -steps)
+            return pooled(x, -steps, padding)
         return x.repeat(2**steps, 0).repeat(2**steps, 1)[: like.shape[0], : like.shape[1]]
 
     def join(maps, places, node, name):
@@ -128,12 +131,12 @@ def in_numpy(model, features, fusion, width, levels, repeats):
         return sum(x * each / total for x, each in zip(maps, weight, strict=True))
 
     def convolve(x, name):
-        depthwise, pointwise, bias = model.get_layer(name).get_weights()
+        depthwise, pointwise, *bias = model.get_layer(name).get_weights()
         padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
         rows, columns = x.shape[:2]
         shifts = [(i, j) for i in range(3) for j in range(3)]
         x = sum(padded[i : i + rows, j : j + columns] * depthwise[i, j, :, 0] for i, j in shifts)
-        return x @ pointwise[0, 0] + bias
+        return x @ pointwise[0, 0] + sum(bias)
 
     maps = list(features)
     for level in levels[len(maps) :]:
@@ -152,21 +155,26 @@ def in_numpy(model, features, fusion, width, levels, repeats):
     return maps
 
 
-@pytest.mark.parametrize("name", FUSIONS)
-def test_every_graph_computes_what_it_says(name):
+# PyTorch's padding and no biases are the form of effdet's own networks.
+@pytest.mark.parametrize(
+    ("name", "padding"), [*((name, "same") for name in FUSIONS), ("bifpn_fast", "symmetric"), ("panet", "symmetric")]
+)
+def test_every_graph_computes_what_it_says(name, padding):
     fusion, width, repeats = FUSIONS[name], 4, 1 + FUSIONS[name].repeated
     random = np.random.default_rng(0)
     sides = {"P3": (19, 34, 4), "P4": (10, 17, 6), "P5": (5, 9, 8)}
     inputs = {level: keras.Input(shape, name=level) for level, shape in sides.items()}
     options = {"levels": LEVELS, "width": width, "repeats": repeats, "method": fusion.method, "activation": "silu"}
-    model = keras.Model(inputs, fuse(inputs, fusion.graph(5), **options, norm=NORM, name="f"))
+    form = {"padding": padding, "use_bias": padding == "same"}
+    model = keras.Model(inputs, fuse(inputs, fusion.graph(5), **options, **form, norm=NORM, name="f"))
+    assert any(weight.path.endswith("/bias") for weight in model.weights) == form["use_bias"]
     model.set_weights(
         [random.uniform(0.2, 1, w.shape) * random.choice([1, -1], w.shape) ** (w.ndim > 1) for w in model.get_weights()]
     )
     maps = {level: random.normal(0, 1, (1, *shape)).astype("float32") for level, shape in sides.items()}
     found = model(maps)
     assert tuple(found) == LEVELS
-    expected = in_numpy(model, [x[0] for x in maps.values()], fusion, width, LEVELS, repeats)
+    expected = in_numpy(model, [x[0] for x in maps.values()], fusion, width, LEVELS, repeats, padding)
     for level, values in zip(LEVELS, expected, strict=True):
         np.testing.assert_allclose(found[level][0], values, rtol=0, atol=2e-5 * np.abs(values).max())
 
@@ -206,5 +214,10 @@ def test_unknown_methods_and_levels_are_refused():
         fuse(features, top_down(2), levels=("P3", "P4"), method="mean", **options)
     with pytest.raises(ValueError, match="features of the levels"):
         fuse(features, top_down(2), levels=("P4", "P5"), method="sum", **options)
+    with pytest.raises(ValueError, match="padding to be one of"):
+        fuse(features, top_down(2), levels=("P3", "P4"), method="sum", padding="valid", **options)
+    pyramid = {level: keras.Input((16 >> index, 16 >> index, 4)) for index, level in enumerate(LEVELS)}
+    with pytest.raises(ValueError, match="one level apart"):
+        fuse(pyramid, nas_fpn(5), levels=LEVELS, method="sum", padding="symmetric", **options)
     with pytest.raises(ValueError, match="method to be one of"):
         WeightedFusion("sum")
