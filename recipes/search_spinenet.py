@@ -228,4 +228,5 @@ def read_args(argv: Sequence[str] | None = None):
 
 
 if __name__ == "__main__":
-    main(read_args())
+    with report_errors():
+        main(read_args())

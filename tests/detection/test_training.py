@@ -160,7 +160,7 @@ def test_detect_refuses_what_is_no_picture():
 @pytest.mark.parametrize("name", DETECTORS)
 def test_two_replicas_take_the_step_of_one(name):
     """Gradients under MirroredStrategy equal those of one replica, sync batch norm and the shared divisor included."""
-    script = Path(__file__).parent / "replica_gradients.py"
+    script = Path(__file__).parents[1] / "replica_gradients.py"
     answer = subprocess.run([sys.executable, script, name], capture_output=True, text=True, timeout=300, check=False)
     assert answer.returncode == 0, answer.stderr[-2000:]
     assert float(answer.stdout.split()[-1]) < 1e-5

@@ -5,7 +5,9 @@ import math
 import re
 import runpy
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from PIL import Image
 
 import keras_lightdet
 from keras_lightdet.data import draw_class_folders, draw_label_scenes, draw_scenes, load_segmentation
+from keras_lightdet.training.checkpoint_files import list_checkpoints
 from keras_lightdet.weights import read_record, save_weights
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -237,6 +240,30 @@ def test_a_segmenter_trains_and_goes_on_where_it_was(name, builder, variant, run
 def test_a_fault_of_the_user_ends_with_its_cure_and_no_stack(run_recipe, tmp_path):
     with pytest.raises(SystemExit, match=r"^error: Expected a folder at '.*nowhere', found none. Correct the path.$"):
         run_recipe("train_rsanet_voc", "--data-dir", tmp_path / "nowhere")
+
+
+@pytest.mark.slow
+def test_a_killed_segmenter_run_ends_as_the_unbroken_one(tmp_path):
+    """SIGKILL after the first epoch's checkpoint, wherever that hits; every epoch's figures are equal to the bit."""
+    scenes = draw_label_scenes(tmp_path / "scenes", {"train": 4, "val": 1}, seed=1)
+    flags = ("--data-dir", scenes, "--epochs", 4, "--batch-size", 2, "--input-size", 32, 48)
+
+    def start(folder, *more):
+        command = [sys.executable, RECIPES / "train_bisenet_camvid.py", "--output-dir", folder, *flags, *more]
+        return subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert start(straight).wait() == 0
+    process = start(killed)
+    while process.poll() is None and not list_checkpoints(killed / "last"):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -9, "the run ended before it was killed"
+    assert 1 <= len(read_epochs(killed)) < 4
+    assert start(killed, "--resume").wait() == 0
+    expected, found = ([{**epoch, "seconds": 0} for epoch in read_epochs(each)] for each in (straight, killed))
+    assert found == expected
+    assert len({epoch["loss"] for epoch in found}) == 4
 
 
 def test_a_segmenters_run_knows_its_labels_again(monkeypatch, tmp_path):
