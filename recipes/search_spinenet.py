@@ -27,6 +27,7 @@ from pathlib import Path
 
 import keras
 from detector_run import DEMO_PEAK, fingerprint, summarise
+from shared_run import report_errors
 from train_rsanet_coco import fetch
 
 from keras_lightdet.backbones import SpineNet
