@@ -3,6 +3,7 @@
     python recipes/train_spinenet_coco.py --demo                                           # drawn scenes
     python recipes/train_spinenet_coco.py --data-dir D --export                            # your pictures
     python recipes/train_spinenet_coco.py --variant spinenet49 --protocol c --batch-size 256   # COCO 2017
+    python recipes/train_spinenet_coco.py --variant spinenet49 --graph found.json              # search_spinenet.py's
 
 The paper trains from noise (Du et al. 2020, section 4.2): SGD with momentum 0.9, a warm-up of 5 epochs to 0.28 for 256
 pictures a step and its share for others, a tenth of it in the last 30 epochs and a hundredth in the last 10, decay 4e-5
@@ -21,7 +22,9 @@ in place of 0.99.
 """
 
 import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -71,7 +74,11 @@ def main(args) -> None:
     )
     run = DetectorRun(args, fetch=fetch, metric="coco", augment=augment if as_published(args) else None)
     model = RetinaNet(
-        class_names=run.class_names, input_shape=run.input_shape, variant=args.variant, **protocol.options
+        class_names=run.class_names,
+        input_shape=run.input_shape,
+        variant=args.variant,
+        blocks=json.loads(args.graph.read_text(encoding="utf-8"))["blocks"] if args.graph else None,
+        **protocol.options,
     )
     run.start_from(model)
     model.compile(optimizer(run, protocol))
@@ -111,10 +118,11 @@ def read_args(argv: Sequence[str] | None = None):
     """Reads the flags; the run's length hangs on the protocol, the input size on the variant."""
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--protocol", choices=sorted(PROTOCOLS), default="b")
+    first.add_argument("--graph", type=Path)
     known, rest = first.parse_known_args(argv)
     epochs = PROTOCOLS[known.protocol].epochs
     args = parse_args(__doc__, name="spinenet_coco", epochs=epochs, argv=rest, **DEFAULTS)
-    args.protocol = known.protocol
+    args.protocol, args.graph = known.protocol, known.graph
     args.input_size = args.input_size or VARIANTS[args.variant].side
     return args
 

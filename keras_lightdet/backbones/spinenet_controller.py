@@ -2,7 +2,7 @@
 
 Du et al. 2020, section 3.2, name the space and the method, that of Zoph and Le 2017: the network makes one decision
 after another, each by what was decided before it, and the log-probabilities of a graph's decisions are trained by its
-score (REINFORCE, Williams 1992). All of the order is decided first, as scores hang on it most.
+score (REINFORCE, Williams 1992). The whole order of scales is decided first.
 """
 
 import itertools

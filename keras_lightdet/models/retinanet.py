@@ -46,8 +46,8 @@ class Variant(NamedTuple):
     activation: str = "relu"
 
 
-_SPINENET_OPTIONS = ("activation", "out_width", "stochastic_depth", "drop_block")
-_MOBILE_OPTIONS = ("activation", "stochastic_depth")
+_SPINENET_OPTIONS = ("activation", "blocks", "out_width", "stochastic_depth", "drop_block")
+_MOBILE_OPTIONS = ("activation", "blocks", "stochastic_depth")
 
 
 def _spinenet(size: str, *numbers, **options) -> Variant:
@@ -84,6 +84,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
     weights_backbone: str | Path | None = None,
     class_names: Sequence[str] | None = None,
     activation: str | None = None,
+    blocks: Sequence | None = None,
     out_width: int | None = None,
     stochastic_depth: float | None = None,
     drop_block: float | None = None,
@@ -106,6 +107,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
         weights_backbone: A `.weights.h5` of a classifier of the variant's backbone with its record.
         class_names: Names in label order; "class 0", "class 1", .. where neither this nor `weights` tells.
         activation: Of the heads, and of a SpineNet: "relu", or "swish" in protocol C and in the mobile ones.
+        blocks: The permuted part of a SpineNet, such as the command that searches for one finds; the paper's.
         out_width: Channels of a SpineNet's pyramid. The published 11.9 M parameters of "spinenet49s" are met with 256.
         stochastic_depth: See `SpineNet` and `MobileSpineNet`; 0.
         drop_block: See `SpineNet`; 0.
@@ -128,6 +130,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
         "input_shape": input_shape,
         "variant": variant,
         "activation": activation,
+        "blocks": blocks,
         "out_width": out_width,
         "stochastic_depth": stochastic_depth,
         "drop_block": drop_block,

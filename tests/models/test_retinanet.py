@@ -9,6 +9,7 @@ from small_detector import NAMES
 import keras_lightdet
 from keras_lightdet.analysis import cost
 from keras_lightdet.backbones import MobileSpineNet
+from keras_lightdet.backbones.mobile_spinenet import MOBILE_SPINENET
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import save_weights
 
@@ -82,7 +83,9 @@ def test_every_weight_is_trained():
 
 
 def test_weights_say_what_they_are(tmp_path):
-    model = small_retinanet(stochastic_depth=0.1, activation="relu")
+    blocks = list(MOBILE_SPINENET)
+    blocks[3] = blocks[3]._replace(parents=(1, 4))  # 3 and 4 in the paper's
+    model = small_retinanet(stochastic_depth=0.1, activation="relu", blocks=blocks)
     path = save_weights(model, tmp_path / "small.weights.h5")
     again = keras_lightdet.RetinaNet(weights=path)
     images = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3)).astype("uint8")
@@ -90,6 +93,10 @@ def test_weights_say_what_they_are(tmp_path):
         np.testing.assert_array_equal(again(images)[key], value)
     assert again.class_names == NAMES
     assert again.input_size == (SIDE, SIDE)
+    joined = {
+        layer.name for layer in again.network.get_layer("backbone").layers if layer.name.startswith("block5_from")
+    }
+    assert {name.split("_")[1] for name in joined} == {"from1", "from4"}
     with pytest.raises(WeightsError, match="variant"):
         keras_lightdet.RetinaNet(weights=path, variant="spinenet49")
 
@@ -110,6 +117,7 @@ def test_a_classifiers_trunk_is_taken_over(tmp_path):
         ({"variant": "spinenet50"}, "variant to be one of .*'spinenet49s'"),
         ({"input_shape": (128, 128, 1)}, "input_shape"),
         ({"out_width": 64}, "out_width to be None, got 64: mobile_spinenet49xs has none"),
+        ({"variant": "resnet50_fpn", "blocks": ()}, "blocks to be None"),
         ({"variant": "resnet50_fpn", "stochastic_depth": 0.2}, "stochastic_depth to be None"),
         ({"num_classes": 4}, "4 class_names, got 3"),
     ],
