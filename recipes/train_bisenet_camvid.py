@@ -1,15 +1,17 @@
 """BiSeNet on CamVid in SegNet's form (480 x 360, 11 classes), or on your own pictures in SegNet's layout or in parallel
 folders.
 
-    python recipes/train_bisenet_camvid.py --demo                    # drawn scenes, minutes on two cores
+    python recipes/train_bisenet_camvid.py --demo  # drawn scenes, minutes on two cores
     python recipes/train_bisenet_camvid.py --data-dir D --export
-    python recipes/train_bisenet_camvid.py --data-dir D --variant resnet18 --weights-backbone classifier.weights.h5
+    python recipes/train_bisenet_camvid.py --data-dir D --weights-backbone runs/backbone_imagenet/best.weights.h5
 
-From a classifier's weights it follows the paper: SGD of momentum 0.9 and decay 1e-4, 2.5e-2 at batch 16 falling by a
-power of 0.9, scales of 0.75 to 2 (Yu et al. 2018); from noise it takes Adam, whose rate and length are ours. CamVid's
-licence is non-commercial; the papers train and test at 960 x 720, which that form is not. The best weights are chosen
-on "val" and scored on "test" where there are both. The output folder holds best.weights.h5 and its record, last/ (for
---resume), metrics.json, scores.json, labels.txt, logs/ (TensorBoard), predictions.png and segmenter.tflite.
+From a classifier's weights (train_backbone_imagenet.py --variant xception39) it follows the paper: SGD of momentum 0.9
+and decay 1e-4, 2.5e-2 at batch 16 falling by a power of 0.9, scales of 0.75 to 2 (Yu et al. 2018); the warm-up before
+and the average of the weights are ours. From noise it takes Adam, whose rate and length are ours. CamVid's licence is
+non-commercial; the papers train and test at 960 x 720, which that form is not. The best weights are chosen on "val" and
+scored on "test" where there are both. The output folder holds best.weights.h5 and its record, last/ (for --resume),
+metrics.json, scores.json, labels.txt, logs/ (TensorBoard), predictions.png and, with --export or --demo,
+segmenter.tflite.
 """
 
 from segmenter_run import parse_args, train

@@ -19,7 +19,7 @@ from PIL import Image
 import keras_lightdet
 from keras_lightdet.data import draw_class_folders, draw_label_scenes, draw_scenes, load_segmentation
 from keras_lightdet.training.checkpoint_files import list_checkpoints
-from keras_lightdet.weights import read_record, save_weights
+from keras_lightdet.weights import load_weights, read_record, save_weights
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FILES = {"best.weights.h5", "best.weights.json", "labels.txt", "metrics.json", "last", "logs"}
@@ -76,6 +76,41 @@ def test_snet_is_pretrained_and_goes_on_where_it_was(classifier, run_recipe, cap
     assert read_epochs(again) == epochs
     best = max(epoch["val_accuracy"] for epoch in epochs)
     assert f"top-1 error {100 * (1 - best):.1f} %" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "recipe", "size", "rate"),
+    [
+        ("xception39", "train_bisenet_camvid", "xception39", 0.025 / 16),
+        ("resnet18", "train_bisenet_camvid", "resnet18", 0.025 / 16),
+        ("xception_a", "train_dfanet_camvid", "a", 0.2 / 48),
+        ("xception_b", "train_dfanet_camvid", "b", 0.2 / 48),
+    ],
+)
+def test_a_segmenter_starts_from_the_pretrained_backbone(variant, recipe, size, rate, run_recipe, tmp_path):
+    objects = draw_class_folders(tmp_path / "objects", {"train": 2, "val": 1})
+    flags = ("--data-dir", objects, "--image-size", 32, "--batch-size", 4, "--epochs", 2, "--variant", variant)
+    folder = run_recipe("train_backbone_imagenet", *flags, folder="classifier")
+    assert set(FILES) <= {path.name for path in folder.iterdir()}
+    start = (0.1 if variant == "resnet18" else 0.3) * 4 / 256  # falls in a line over two epochs
+    assert [epoch["learning_rate"] for epoch in read_epochs(folder)] == pytest.approx([start / 2, 0], abs=1e-9)
+    classifier = runpy.run_path(str(RECIPES / "train_backbone_imagenet.py"))["VARIANTS"][variant](num_classes=6)
+    classifier.class_names = tuple((folder / "labels.txt").read_text().split())
+    load_weights(classifier, folder / "best.weights.h5")
+    build = keras_lightdet.BiSeNet if recipe == "train_bisenet_camvid" else keras_lightdet.DFANet
+    network = build(3, (32, 48, 3), variant=size, weights_backbone=folder / "best.weights.h5").network
+    trunk = [layer for layer in classifier.layers if layer.weights and layer.name != "classifier"]
+    for layer in trunk:
+        prefix = "backbone1_" if recipe == "train_dfanet_camvid" and not layer.name.startswith("stem") else ""
+        given = network.get_layer(prefix + layer.name).get_weights()
+        assert all(map(np.array_equal, given, layer.get_weights())), layer.name
+    scenes = draw_label_scenes(tmp_path / "scenes", {"train": 4, "val": 1}, seed=1)
+    flags = ("--data-dir", scenes, "--epochs", 2, "--batch-size", 2, "--input-size", 32, 48, "--variant", size)
+    tuned = run_recipe(recipe, *flags, "--weights-backbone", folder / "best.weights.h5")
+    # The paper's rate at its batch, here of 2, after two and four of four steps.
+    rates = [epoch["learning_rate"] for epoch in read_epochs(tuned)]
+    assert rates == pytest.approx([2 * rate * 0.5**0.9, 0], abs=1e-9)
 
 
 @pytest.mark.slow

@@ -1,0 +1,177 @@
+"""What the recipes of classifiers share: flags, data, schedule, callbacks and what is left in the output folder."""
+
+import argparse
+import hashlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from keras_lightdet import training
+from keras_lightdet.data import (
+    ClassData,
+    DecodeFailures,
+    class_test_batches,
+    class_train_batches,
+    draw_class_folders,
+    extract_imagenet,
+    load_class_folders,
+)
+from keras_lightdet.errors import LightdetError
+from keras_lightdet.evaluation import EvaluateClassifier
+from keras_lightdet.weights import SUFFIX, load_weights
+
+IMAGE_SIZE, MOMENTUM = 224, 0.9
+DEMO = {"epochs": 20, "batch_size": 32, "image_size": 64, "train": 200, "val": 40}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a classifier is trained: SGD of momentum 0.9 whose rate falls in a line to 0.
+
+    Attributes:
+        rate: At the start, for `batch_size`; other batches get their share of it.
+        batch_size: Pictures per step.
+        decay: Of the weights, as it is put into the gradients.
+        smoothing: Of the labels.
+        epochs: Length; None where `steps` tells it.
+        steps: Length in steps, whatever the data; None where `epochs` tells it.
+    """
+
+    rate: float
+    batch_size: int
+    decay: float
+    smoothing: float
+    epochs: int | None = None
+    steps: int | None = None
+
+
+def parse_args(
+    doc: str, *, name: str, variants: Sequence[str], schedule: Schedule, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Reads the flags that all classifier recipes have.
+
+    Args:
+        doc: The recipe's docstring.
+        name: Of the output folder.
+        variants: What can be trained, the default first.
+        schedule: Defaults of length and batch size.
+        argv: In place of the command line.
+    """
+    length = f"{schedule.epochs}" if schedule.epochs else f"as many as make {schedule.steps} steps"
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, help="folders of classes; without it TensorFlow Datasets' ImageNet")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs") / name, help="default: %(default)s")
+    parser.add_argument("--variant", choices=variants, default=variants[0], help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, help=f"default: {length}")
+    parser.add_argument("--batch-size", type=int, help=f"default: {schedule.batch_size}")
+    parser.add_argument("--image-size", type=int, help=f"side of the network input in pixels; default: {IMAGE_SIZE}")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --output-dir")
+    parser.add_argument("--demo", action="store_true", help="train on drawn objects: no data, no network, some minutes")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights, shuffle and augmentation; default: %(default)s"
+    )
+    args = parser.parse_args(argv)
+    if args.demo and args.data_dir:
+        parser.error("--demo draws its own data: leave out --data-dir.")
+    own = {"epochs": schedule.epochs, "batch_size": schedule.batch_size, "image_size": IMAGE_SIZE}
+    defaults = DEMO if args.demo else own
+    args.epochs = args.epochs or defaults["epochs"]
+    args.batch_size = args.batch_size or defaults["batch_size"]
+    args.image_size = args.image_size or defaults["image_size"]
+    return args
+
+
+def train(args: argparse.Namespace, build: Callable[..., keras.Model], schedule: Schedule) -> None:
+    """Trains what `build` builds and tells the score of the best weights; ends with a fault's message."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    training.make_reproducible(args.seed)
+    try:
+        _train(args, build, schedule)
+    except LightdetError as error:
+        sys.exit(f"error: {error}")
+
+
+def _train(args: argparse.Namespace, build: Callable[..., keras.Model], schedule: Schedule) -> None:
+    train_data, test_data = _load(args)
+    steps_per_epoch = -(-len(train_data) // args.batch_size)
+    args.epochs = args.epochs or -(-schedule.steps // steps_per_epoch)
+    names = train_data.class_names
+    print(f"{len(train_data)} pictures to train on, {len(test_data)} to score on, {len(names)} classes")
+    size = args.image_size
+    model = build((size, size, 3), num_classes=len(names))
+    model.class_names = names
+    _compile(model, schedule, args.batch_size, steps_per_epoch * args.epochs)
+    best_path = args.output_dir / f"best{SUFFIX}"
+    _fit(model, args, train_data, test_data, steps_per_epoch, best_path)
+    load_weights(model, best_path)
+    figures = model.evaluate(class_test_batches(test_data, size, args.batch_size), verbose=0, return_dict=True)
+    print(f"best weights {best_path}: top-1 error {100 * (1 - figures['accuracy']):.1f} %")
+
+
+def _load(args: argparse.Namespace) -> tuple[ClassData, ClassData]:
+    """Returns what to train on and what to score on."""
+    folder = args.data_dir
+    if args.demo:
+        splits = {split: DEMO[split] for split in ("train", "val")}
+        folder = draw_class_folders(args.output_dir / "objects", splits, seed=args.seed)
+    return load_class_folders(folder or extract_imagenet(args.output_dir.parent / "data"))
+
+
+def _compile(model: keras.Model, schedule: Schedule, batch_size: int, steps: int) -> None:
+    """Compiles for the schedule, over as many steps as the run has."""
+    rate = schedule.rate * batch_size / schedule.batch_size
+    rates = keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0)
+    # Keras takes the decay off the weights, the authors put it into the gradients, where momentum sums it up.
+    optimizer = keras.optimizers.SGD(rates, momentum=MOMENTUM, weight_decay=schedule.decay / (1 - MOMENTUM))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=schedule.smoothing)
+    top5 = keras.metrics.TopKCategoricalAccuracy(5, name="top5_accuracy")
+    model.compile(optimizer, loss=loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy"), top5])
+
+
+def _fit(
+    model: keras.Model,
+    args: argparse.Namespace,
+    train_data: ClassData,
+    test_data: ClassData,
+    steps_per_epoch: int,
+    best_path: Path,
+) -> None:
+    """Trains, or goes on with it."""
+    folder, size, failures = args.output_dir, args.image_size, DecodeFailures()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labels.txt").write_text("\n".join(train_data.class_names) + "\n", encoding="utf-8")
+    test_batches = class_test_batches(test_data, size, args.batch_size, failures=failures)
+    scores = EvaluateClassifier(test_batches, best_path=best_path)
+    log = training.RunLog(folder / "metrics.json", best=scores.monitor)
+    config = {key: getattr(args, key) for key in ("variant", "epochs", "batch_size", "image_size", "seed")}
+    config |= {"classes": list(train_data.class_names), "data": fingerprint(train_data)}
+    checkpoint = training.TrainingCheckpoint(folder / "last", stateful=(scores, log), run_config=config)
+    training.fit_resumable(
+        model,
+        lambda step: class_train_batches(
+            train_data, size, args.batch_size, seed=args.seed, start_step=step, failures=failures
+        ),
+        epochs=args.epochs,
+        steps_per_epoch=steps_per_epoch,
+        checkpoint=checkpoint,
+        callbacks=[
+            training.RaiseOnNonFinite(),
+            scores,
+            log,
+            training.ProgressLines(),
+            keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+        ],
+        resume=args.resume,
+    )
+
+
+def fingerprint(data: ClassData) -> str:
+    """Returns a hash of the pictures' names and labels, wherever the folder stands."""
+    digest = hashlib.sha256()
+    for record in data.records:
+        digest.update(f"{Path(record.path).name} {record.label}\n".encode())
+    return digest.hexdigest()
