@@ -3,12 +3,12 @@
 import argparse
 import hashlib
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+from shared_run import report_errors
 
 from keras_lightdet import training
 from keras_lightdet.data import (
@@ -20,7 +20,6 @@ from keras_lightdet.data import (
     extract_imagenet,
     load_class_folders,
 )
-from keras_lightdet.errors import LightdetError
 from keras_lightdet.evaluation import EvaluateClassifier
 from keras_lightdet.weights import SUFFIX, load_weights
 
@@ -89,10 +88,8 @@ def train(args: argparse.Namespace, build: Callable[..., keras.Model], schedule:
     """Trains what `build` builds and tells the score of the best weights; ends with a fault's message."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     training.make_reproducible(args.seed)
-    try:
+    with report_errors():
         _train(args, build, schedule)
-    except LightdetError as error:
-        sys.exit(f"error: {error}")
 
 
 def _train(args: argparse.Namespace, build: Callable[..., keras.Model], schedule: Schedule) -> None:
