@@ -11,6 +11,8 @@ import tensorflow as tf
 from PIL import Image
 from small_detector import BUILDERS, NAMES, SIDE, random_batch, small_rsanet
 
+from keras_lightdet.errors import DataError
+
 
 def batches(count=8, **options):
     images, targets = random_batch(**options)
@@ -153,7 +155,7 @@ def test_detect_answers_in_pixels_of_the_picture(tmp_path):
 
 
 def test_detect_refuses_what_is_no_picture():
-    with pytest.raises(ValueError, match=r"\[H, W, 3\]"):
+    with pytest.raises(DataError, match=r"\[8, 8\]. Convert it to RGB"):
         small_rsanet().detect([np.zeros((8, 8))])
 
 
