@@ -83,10 +83,7 @@ def fc_attention(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
 def _block(x: keras.KerasTensor, width: int, strides: int, *, name: str) -> keras.KerasTensor:
     shortcut, inner = x, width // BOTTLENECK
     if strides > 1:
-        # The same as a 1x1 convolution of that stride, whose gradient over 8 channels overwrites foreign memory in
-        # TensorFlow 2.21 with oneDNN: training on a CPU ended in a segmentation fault.
-        shortcut = layers.MaxPooling2D(1, strides, name=f"{name}_shortcut_step")(x)
-        shortcut = torch_conv(shortcut, width, activation=None, name=f"{name}_shortcut")
+        shortcut = torch_conv(x, width, 1, strides, activation=None, name=f"{name}_shortcut")
     x = torch_separable(x, inner, strides, activation="relu", inner_norm=True, name=f"{name}_sep1")
     x = torch_separable(x, inner, activation="relu", inner_norm=True, name=f"{name}_sep2")
     x = torch_separable(x, width, activation=None, inner_norm=True, name=f"{name}_sep3")

@@ -1,7 +1,5 @@
 """A sheet of what the network will see: training pictures as they leave the pipeline, with their boxes or labels."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from PIL import Image
 
@@ -15,8 +13,6 @@ from keras_lightdet.label_drawing import draw_labels, present_classes
 from keras_lightdet.sheet import beside, framed, in_rows, legend_lines, stacked, tile_size
 
 _LABELLED_SIDE = 320
-_GAP = 6
-_PAPER = (250, 250, 250)
 
 
 def draw_contact_sheet(
@@ -47,7 +43,7 @@ def draw_contact_sheet(
     for position, image in enumerate(images.numpy()):
         truth = _as_record(image, {key: value[position] for key, value in targets.items()})
         tiles.append(draw(image, None, data.class_names, truth=truth))
-    return _tile(tiles, columns)
+    return framed(stacked(in_rows(tiles, columns)))
 
 
 def draw_label_sheet(
@@ -99,13 +95,3 @@ def _as_record(image: np.ndarray, targets: dict[str, np.ndarray]) -> ImageRecord
         ignore=targets["ignore"][valid].astype(bool),
         areas=(boxes[:, 2:] - boxes[:, :2]).prod(axis=-1),
     )
-
-
-def _tile(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
-    width, height = tiles[0].width + _GAP, tiles[0].height + _GAP
-    rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), _PAPER)
-    for position, tile in enumerate(tiles):
-        row, column = divmod(position, columns)
-        sheet.paste(tile, (_GAP + column * width, _GAP + row * height))
-    return sheet

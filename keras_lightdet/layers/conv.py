@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from keras_lightdet.layers.batch_norm import FusedBatchNormalization
 
@@ -24,6 +24,22 @@ class NormSpec(NamedTuple):
 
 NORM = NormSpec()
 TORCH_NORM = NormSpec(momentum=0.9, epsilon=1e-5)  # PyTorch's defaults; its momentum is the share that is replaced
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+class StridedPointwiseConv2D(layers.Conv2D):
+    """A bias-free 1x1 convolution with a stride, which training takes as a choice of pixels and a plain one.
+
+    TensorFlow 2.21 overwrites foreign memory in the gradient of the convolution of stride 2 over 8 channels (with
+    oneDNN, on a CPU), which ends in a segmentation fault. At inference, and in a .tflite, it is one operation.
+    """
+
+    def call(self, inputs, training=None):
+        """Convolves `[B, H, W, C]` to `[B, ceil(H / stride), ceil(W / stride), filters]`."""
+        if not training:
+            return super().call(inputs)
+        rows, columns = self.strides
+        return ops.conv(inputs[:, ::rows, ::columns], self.kernel, padding="valid")
 
 
 def he_normal() -> keras.initializers.Initializer:
@@ -78,7 +94,8 @@ def conv_bn_act(
         ValueError: If the padding is none of the two.
     """
     x, border = _pad(x, kernel_size, strides, dilation, padding, name=f"{name}_pad")
-    x = layers.Conv2D(
+    conv = StridedPointwiseConv2D if kernel_size == 1 and strides > 1 else layers.Conv2D
+    x = conv(
         filters,
         kernel_size,
         strides,

@@ -15,6 +15,7 @@ from keras_lightdet.data.records import DetectionData, ImageRecord
 from keras_lightdet.data.scenes import draw_scenes
 from keras_lightdet.drawing import IGNORED_COLOUR, class_colour
 from keras_lightdet.errors import DataError
+from keras_lightdet.sheet import GAP
 
 
 @pytest.fixture
@@ -35,15 +36,15 @@ def test_the_sheet_shows_pictures_and_boxes(tmp_path):
     box = np.float32([[80, 40, 200, 120]])
     record = ImageRecord(str(path), 1, 320, 160, box, np.int32([0]), np.array([False]), np.float32([9600]))
     sheet = draw_contact_sheet(DetectionData((record,), ("a",)), (320, 320), augment=None, pictures=5, columns=2)
-    assert sheet.size == (2 * 326 + 6, 3 * 326 + 6)
-    tile = np.asarray(sheet)[6:326, 6:326]
+    assert sheet.size == (2 * 320 + 4 * GAP, 3 * 320 + 4 * GAP)
+    tile = np.asarray(sheet)[GAP : GAP + 320, GAP : GAP + 320]
     shown = painted_box(tile, threshold=250)
     # The class name stands above the box, as light as the rectangle.
     np.testing.assert_allclose(shown[[0, 2, 3]], [80, 200, 240], atol=4)
     assert 60 < shown[1] < 84
     # The blank sixth place is paper, the fifth is not.
-    assert (np.asarray(sheet)[2 * 326 + 20 : -20, 350:-20] == 250).all()
-    assert not (np.asarray(sheet)[2 * 326 + 20 : -20, 20:300] == 250).all()
+    assert (np.asarray(sheet)[2 * 330 + 20 : -20, 360:-20] == 250).all()
+    assert not (np.asarray(sheet)[2 * 330 + 20 : -20, 20:300] == 250).all()
 
 
 def test_the_summary_counts_what_is_there(tmp_path, capsys, inspect_data):

@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_lightdet.layers import TORCH_NORM, conv_bn_act, depthwise_bn_act
+from keras_lightdet.layers.conv import StridedPointwiseConv2D
 
 
 def torch_convolution(x, kernel, strides, dilation):
@@ -33,6 +35,36 @@ def test_symmetric_padding_is_pytorchs(side, strides, dilation, size):
     x = random.normal(size=(*size, 2))
     expected = torch_convolution(x, kernel, strides, dilation) / np.sqrt(1 + 1e-5)
     np.testing.assert_allclose(model(x[None])[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
+def test_a_strided_pointwise_convolution_is_one_over_every_other_pixel(size, training):
+    random = np.random.default_rng(0)
+    inputs = keras.Input((None, None, 8))
+    model = keras.Model(inputs, conv_bn_act(inputs, 3, 1, 2, activation=None, name="unit"))
+    layer = model.get_layer("unit_conv")
+    x = random.normal(size=(2, *size, 8)).astype("float32")
+    kernel = random.normal(size=(1, 1, 8, 3)).astype("float32")
+    layer.set_weights([kernel])
+    np.testing.assert_allclose(layer(x, training=training), x[:, ::2, ::2] @ kernel[0, 0], atol=1e-5)
+
+
+def test_a_strided_pointwise_convolution_is_trained_over_every_other_pixel():
+    random = np.random.default_rng(0)
+    layer = StridedPointwiseConv2D(3, 1, 2, padding="same", use_bias=False)
+    x = random.normal(size=(2, 5, 7, 8)).astype("float32")
+    with tf.GradientTape() as tape:
+        given = tf.constant(x)
+        tape.watch(given)
+        out = layer(given, training=True)
+        loss = tf.reduce_sum(tf.square(out)) / 2
+    to_kernel, to_input = tape.gradient(loss, [layer.kernel.value, given])
+    seen, out, kernel = x[:, ::2, ::2], out.numpy(), layer.kernel.numpy()[0, 0]
+    np.testing.assert_allclose(to_kernel[0, 0], np.einsum("bhwi,bhwo->io", seen, out), rtol=1e-4, atol=1e-4)
+    expected = np.zeros_like(x)
+    expected[:, ::2, ::2] = out @ kernel.T
+    np.testing.assert_allclose(to_input, expected, atol=1e-5)
 
 
 def test_symmetric_depthwise_padding_is_pytorchs():
