@@ -99,8 +99,14 @@ def test_what_does_not_fit_is_refused(model, pictures, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("build", "variant"), [(keras_lightdet.BiSeNet, "xception39"), (keras_lightdet.DFANet, "b")])
-def test_a_trained_segmenter_in_mediapipe(build, variant, tmp_path):
+@pytest.mark.parametrize(
+    ("build", "variant", "forms"),
+    [
+        (keras_lightdet.BiSeNet, "xception39", ("none", "int8")),
+        (keras_lightdet.DFANet, "b", ("none",)),  # its int8 file is refused: three backbones in a row lose too much
+    ],
+)
+def test_a_trained_segmenter_in_mediapipe(build, variant, forms, tmp_path):
     """Half a minute of training: without any, int8 has no margins between classes to keep."""
     pytest.importorskip("mediapipe")
     data = load_segmentation(draw_label_scenes(tmp_path / "scenes", {"train": 8, "val": 1}), "train")
@@ -111,7 +117,8 @@ def test_a_trained_segmenter_in_mediapipe(build, variant, tmp_path):
     model.fit(batches, steps_per_epoch=60, verbose=0)
     pictures = [resize_image(read_image(record.path), (96, 128)) for record in data.records]
     expected = model.segment(pictures)
-    for quantize, activation, same in (("none", "softmax", 0.99), ("int8", "none", 0.97)):
+    for quantize in forms:
+        activation, same = {"none": ("softmax", 0.99), "int8": ("none", 0.97)}[quantize]
         path, _ = export(model, tmp_path, pictures, quantize=quantize, activation=activation)
         masks, names = segment_with_mediapipe(path, pictures)
         assert names == data.class_names
