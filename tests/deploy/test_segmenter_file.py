@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_refused(model, pictures, tmp_path):
     ("build", "variant", "forms"),
     [
         (keras_lightdet.BiSeNet, "xception39", ("none", "int8")),
-        (keras_lightdet.DFANet, "b", ("none",)),  # its int8 file is refused: three backbones in a row lose too much
+        (keras_lightdet.DFANet, "b", ("none",)),  # its int8 file is refused: too far from Keras
     ],
 )
 def test_a_trained_segmenter_in_mediapipe(build, variant, forms, tmp_path):
