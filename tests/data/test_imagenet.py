@@ -58,4 +58,5 @@ def test_a_broken_extraction_is_made_again(tmp_path, mocked):
     (folder / "train" / "n01440764" / "train_999.JPEG").write_bytes(b"half")
     extract_imagenet(tmp_path, data_dir=tmp_path / "tfds")
     assert mocked == ["train", "validation"] * 2
-    assert read_image(folder / "train" / "n01440764" / "train_999.JPEG").shape == (8, 8, 3)
+    again = read_image(folder / "train" / "n01440764" / "train_999.JPEG")
+    np.testing.assert_allclose(again, np.full((8, 8, 3), 50), atol=2)

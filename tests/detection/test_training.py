@@ -1,14 +1,11 @@
 """Detectors under stock compile and fit."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from replica_check import assert_replicas_agree
 from small_detector import BUILDERS, NAMES, SIDE, random_batch, small_rsanet
 
 from keras_lightdet.errors import DataError
@@ -162,7 +159,4 @@ def test_detect_refuses_what_is_no_picture():
 @pytest.mark.parametrize("name", DETECTORS)
 def test_two_replicas_take_the_step_of_one(name):
     """Gradients under MirroredStrategy equal those of one replica, sync batch norm and the shared divisor included."""
-    script = Path(__file__).parents[1] / "replica_gradients.py"
-    answer = subprocess.run([sys.executable, script, name], capture_output=True, text=True, timeout=300, check=False)
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    assert float(answer.stdout.split()[-1]) < 1e-5
+    assert_replicas_agree(name, timeout=300)

@@ -45,31 +45,19 @@ def test_rsanet_learns_eight_pictures_by_heart():
 
 
 @pytest.mark.slow
-def test_thundernet_learns_eight_pictures_by_heart():
+@pytest.mark.parametrize(
+    ("builder", "side", "options"),
+    [
+        ("ThunderNet", 320, {"variant": "snet49"}),
+        ("RetinaNet", 256, {"variant": "mobile_spinenet49"}),
+        # Platelets have sides of 16 pixels here, the paper's smallest anchors of 32.
+        ("EfficientDet", 256, {"variant": "d0", "anchor_scale": 2.0}),
+    ],
+)
+def test_a_detector_learns_eight_pictures_by_heart(builder, side, options):
     data = eight_pictures()
     keras.utils.set_random_seed(0)
-    model = keras_lightdet.ThunderNet(class_names=data.class_names, input_shape=(320, 320, 3), variant="snet49")
-    detections = learn_by_heart(model, data)
-    assert evaluate_coco(data, detections).figures()["AP50"] >= 0.95
-
-
-@pytest.mark.slow
-def test_retinanet_learns_eight_pictures_by_heart():
-    data = eight_pictures()
-    keras.utils.set_random_seed(0)
-    model = keras_lightdet.RetinaNet(class_names=data.class_names, input_shape=(*SIZE, 3), variant="mobile_spinenet49")
-    detections = learn_by_heart(model, data)
-    assert evaluate_coco(data, detections).figures()["AP50"] >= 0.95
-
-
-@pytest.mark.slow
-def test_efficientdet_learns_eight_pictures_by_heart():
-    data = eight_pictures()
-    keras.utils.set_random_seed(0)
-    # Platelets have sides of 16 pixels here, the paper's smallest anchors of 32.
-    model = keras_lightdet.EfficientDet(
-        class_names=data.class_names, input_shape=(*SIZE, 3), variant="d0", anchor_scale=2.0
-    )
+    model = getattr(keras_lightdet, builder)(class_names=data.class_names, input_shape=(side, side, 3), **options)
     detections = learn_by_heart(model, data)
     assert evaluate_coco(data, detections).figures()["AP50"] >= 0.95
 

@@ -1,13 +1,10 @@
 """Segmenters under stock compile and fit."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from replica_check import assert_replicas_agree
 from small_segmenter import BUILDERS, random_batch, small_toy
 
 # Tracing the papers' networks takes most of a minute each time.
@@ -109,7 +106,4 @@ def test_a_loss_that_is_not_finite_halts_and_names_the_pictures():
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_two_replicas_take_the_step_of_one(name):
     """Gradients under MirroredStrategy equal those of one replica, sync batch norm and the shared divisor included."""
-    script = Path(__file__).parents[1] / "replica_gradients.py"
-    answer = subprocess.run([sys.executable, script, name], capture_output=True, text=True, timeout=900, check=False)
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    assert float(answer.stdout.split()[-1]) < 1e-5
+    assert_replicas_agree(name, timeout=900)
