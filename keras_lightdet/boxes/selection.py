@@ -83,18 +83,20 @@ def select_detections(
     )
 
 
-def candidate_rows(scores: tf.Tensor, spec: SelectSpec) -> tf.Tensor:
-    """Returns the rows `[at most pre_nms_top_k]` of `scores` `[N, K]` whose best class scores highest.
+def best_pairs(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the pairs of box and class of one picture that suppression looks at, best first.
 
-    The best k pairs of box and class lie among those k boxes, so that a sort of N stands for one of N * K.
+    Args:
+        boxes: `[N, 4]`, or `[N, K, 4]` with a box for each class.
+        scores: `[N, K]`.
+        spec: Of which `pre_nms_top_k` is read.
+
+    Returns:
+        Boxes `[k, 4]`, scores `[k]`, -1 for a box without area, and labels int32 `[k]`.
     """
-    _, rows = tf.math.top_k(tf.reduce_max(scores, axis=-1), _at_most(spec.pre_nms_top_k, scores.shape[0]))
-    return rows
-
-
-def _select_one(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec, built_ins_only: bool) -> dict[str, tf.Tensor]:
     num_classes = scores.shape[-1]
-    rows = candidate_rows(scores, spec)
+    # The best k pairs lie among the k boxes whose best class scores highest: a sort of N stands for one of N * K.
+    _, rows = tf.math.top_k(tf.reduce_max(scores, axis=-1), _at_most(spec.pre_nms_top_k, scores.shape[0]))
     pair_scores = tf.reshape(tf.gather(scores, rows), [-1])
     top_scores, top = tf.math.top_k(pair_scores, _at_most(spec.pre_nms_top_k, pair_scores.shape[0]))
     labels = top % num_classes
@@ -103,12 +105,16 @@ def _select_one(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec, built_ins
     else:
         pairs = tf.gather(rows, top // num_classes) * num_classes + labels
         top_boxes = tf.gather(tf.reshape(boxes, [-1, 4]), pairs)
-    # TFLite's suppression answers with copies of a box without area.
+    # TFLite's suppression answers with copies of a box without area, and its custom op refuses it.
     has_area = tf.reduce_min(top_boxes[:, 2:] - top_boxes[:, :2], axis=-1) > 0
+    return top_boxes, tf.where(has_area, top_scores, -1.0), labels
+
+
+def _select_one(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec, built_ins_only: bool) -> dict[str, tf.Tensor]:
+    top_boxes, top_scores, labels = best_pairs(boxes, scores, spec)
     # An int8 file gives many equal scores, among which runtimes choose differently unless their order is told.
     ranking = 1.0 - _ONE_ULP * tf.range(top_scores.shape[0], dtype=tf.float32)
     order = top_scores * ranking
-    order = tf.where(has_area, order, -1.0)
     # Boxes of different classes are moved apart, so that one suppression serves all classes.
     spread = tf.reduce_max(top_boxes) + 1.0
     moved = top_boxes + tf.cast(labels, tf.float32)[:, None] * spread

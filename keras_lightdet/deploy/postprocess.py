@@ -5,19 +5,22 @@ are `(y_min, x_min, y_max, x_max)` in 0..1 of the picture and clipped to it, and
 padding.
 """
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_lightdet.boxes.selection import SelectSpec, candidate_rows, select_detections
+from keras_lightdet.boxes.selection import SelectSpec, best_pairs, select_detections
 from keras_lightdet.errors import ExportError
 
 POSTPROCESS_FORMS = ("builtin", "custom_op", "none")
 CUSTOM_OP = "TFLite_Detection_PostProcess"
 OUTPUTS = ("boxes", "labels", "scores", "count")
 
-# The op refuses a box without area; a box this small (relative) is none that a detector reports.
-_SMALLEST_SIDE = 1e-5
+# The op refuses a box without area, which a side must not become when its box is moved; a side this small (relative) is
+# none that a detector reports.
+_SMALLEST_SIDE = 1e-4
+_SPACING = 2.0  # of the classes' places: more than a whole picture, so that boxes of two classes cannot overlap
 _UNIT_ANCHOR = (0.0, 0.0, 1.0, 1.0)  # (y, x, h, w): encodings stay what they are
 
 Tensors = dict[str, tf.Tensor]
@@ -45,30 +48,9 @@ def build_postprocess(model, form: str, select: SelectSpec | None = None) -> Cal
     if form == "builtin":
         return lambda raw: _select(*model.decode(raw), select, model.input_size)
     if form == "custom_op":
-        post = detection_postprocess(select, model.num_classes)
-        return lambda raw: _apply_custom_op(post, *_candidates(*model.decode(raw), select), model.input_size)
+        post = detection_postprocess(select)
+        return lambda raw: _select_by_custom_op(post, *model.decode(raw), select, model.input_size)
     raise ExportError(f"Expected postprocess to be 'builtin' or 'custom_op', got {form!r}. Do choose one.")
-
-
-def _candidates(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> tuple[tf.Tensor, tf.Tensor]:
-    """The boxes that suppression looks at, `[1, k, 4]` and `[1, k, K]`, as the op reads every score of each class.
-
-    Boxes without area, which the op refuses, lose their scores.
-
-    Raises:
-        ExportError: Each class has a box of its own: the op knows one for all.
-    """
-    if boxes.shape.rank != 3:
-        raise ExportError(
-            f"Expected one box for all classes for postprocess='custom_op', got boxes of shape {boxes.shape}. Do "
-            "choose postprocess='builtin'."
-        )
-    boxes, scores = tf.squeeze(boxes, 0), tf.squeeze(scores, 0)
-    rows = candidate_rows(scores, spec)
-    boxes, scores = tf.gather(boxes, rows)[None], tf.gather(scores, rows)[None]
-    sides = boxes[..., 2:] - boxes[..., :2]
-    real = tf.cast(tf.reduce_min(sides, axis=-1, keepdims=True) > 0, tf.float32)
-    return boxes, scores * real
 
 
 def _select(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec, input_size: tuple[int, int]) -> Tensors:
@@ -92,37 +74,53 @@ def _clip(boxes: tf.Tensor) -> tf.Tensor:
     return tf.nn.relu(tf.minimum(boxes, 1.0))  # MINIMUM and RELU: `clip_by_value` is no TFLite built-in of its own
 
 
-def _apply_custom_op(post: Callable, boxes: tf.Tensor, scores: tf.Tensor, input_size: tuple[int, int]) -> Tensors:
+def _select_by_custom_op(
+    post: Callable, boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec, input_size: tuple[int, int]
+) -> Tensors:
+    """As `_select`, by an op that works through all its boxes for each class it is told of.
+
+    So it is told of one, and the classes lie side by side, each in its own place of a square: their number then costs
+    nothing, no more pairs are looked at than `spec` says, and each class may have a box of its own.
+    """
+    across = math.ceil(math.sqrt(scores.shape[-1]))  # a square keeps the places near 0, where float32 is finest
+    boxes, scores, labels = best_pairs(tf.squeeze(boxes, 0), tf.squeeze(scores, 0), spec)
     corners = _relative_yxyx(boxes, input_size)
-    low, high = corners[..., :2], corners[..., 2:]
-    encodings = tf.concat([(low + high) / 2, tf.math.log(tf.maximum(high - low, _SMALLEST_SIDE))], axis=-1)
-    anchors = tf.tile([_UNIT_ANCHOR], (boxes.shape[1], 1))
-    boxes, labels, scores, count = post(encodings, scores, anchors)
-    return {"boxes": _clip(boxes), "labels": labels, "scores": scores, "count": count}
+    low, high = corners[:, :2], corners[:, 2:]
+    places = _SPACING * tf.cast(tf.stack([labels // across, labels % across], axis=-1), tf.float32)
+    encodings = tf.concat([(low + high) / 2 + places, tf.math.log(tf.maximum(high - low, _SMALLEST_SIDE))], axis=-1)
+    anchors = tf.tile([_UNIT_ANCHOR], (boxes.shape[0], 1))
+    boxes, _, scores, count = post(encodings[None], scores[None, :, None], anchors)
+    real = tf.range(spec.max_detections, dtype=tf.float32) < count  # the op leaves the other slots unwritten
+    boxes, scores = tf.where(real[:, None], boxes, 0.0), tf.where(real, scores, 0.0)
+    places = tf.cast((boxes[..., :2] + boxes[..., 2:]) / (2 * _SPACING), tf.int32)
+    labels = tf.cast(places[..., 0] * across + places[..., 1], tf.float32)
+    places = tf.cast(places, tf.float32)
+    return {
+        "boxes": _clip(boxes - _SPACING * tf.concat([places, places], axis=-1)),
+        "labels": labels,
+        "scores": scores,
+        "count": count,
+    }
 
 
-def detection_postprocess(spec: SelectSpec, num_classes: int) -> Callable:
-    """Returns a function that the TFLite converter replaces by TFLite_Detection_PostProcess.
+def detection_postprocess(spec: SelectSpec) -> Callable:
+    """Returns a function that the TFLite converter replaces by TFLite_Detection_PostProcess, for one class.
 
-    Its body is the op's meaning in TensorFlow, so that an eager call and the file answer alike: regular
-    (per-class) suppression, with scales of 1.
-
-    Args:
-        spec: A `SelectSpec`.
-        num_classes: Columns of the scores.
+    It takes encodings `[1, k, 4]` as `(centre y, centre x, log height, log width)` of anchors `[k, 4]`, scores
+    `[1, k, 1]` and the anchors. Its body is the op's meaning in TensorFlow, so that an eager call and the file answer
+    alike.
     """
     attributes = {
         "max_detections": ("i", spec.max_detections),
         "max_classes_per_detection": ("i", 1),
-        "detections_per_class": ("i", spec.max_detections),
-        "use_regular_nms": ("b", "true"),
+        "use_regular_nms": ("b", "false"),  # the regular form ends at 100, as converters drop detections_per_class
         "nms_score_threshold": ("f", spec.score_threshold),
         "nms_iou_threshold": ("f", spec.iou_threshold),
         "y_scale": ("f", 1.0),
         "x_scale": ("f", 1.0),
         "h_scale": ("f", 1.0),
         "w_scale": ("f", 1.0),
-        "num_classes": ("i", num_classes),
+        "num_classes": ("i", 1),
     }
     fields = (f'attr {{ key: "{key}" value {{ {kind}: {value} }} }}' for key, (kind, value) in attributes.items())
 
@@ -131,29 +129,16 @@ def detection_postprocess(spec: SelectSpec, num_classes: int) -> Callable:
         center = box_encodings[0, :, :2] * anchors[:, 2:] + anchors[:, :2]
         half = tf.exp(box_encodings[0, :, 2:]) * anchors[:, 2:] / 2
         boxes = tf.concat([center - half, center + half], axis=-1)
-        return _suppress_per_class(boxes, class_predictions[0], spec)
+        scores = class_predictions[0, :, 0]
+        kept = tf.image.non_max_suppression(
+            boxes, scores, spec.max_detections, spec.iou_threshold, spec.score_threshold
+        )
+        missing = spec.max_detections - tf.shape(kept)[0]
+        return (
+            tf.pad(tf.gather(boxes, kept), [[0, missing], [0, 0]])[None],
+            tf.zeros((1, spec.max_detections)),
+            tf.pad(tf.gather(scores, kept), [[0, missing]])[None],
+            tf.cast(tf.shape(kept), tf.float32),
+        )
 
     return post
-
-
-def _suppress_per_class(boxes: tf.Tensor, scores: tf.Tensor, spec: SelectSpec) -> tuple[tf.Tensor, ...]:
-    """Per-class suppression of `[N, 4]` boxes and `[N, K]` scores, padded by zeros to `max_detections`."""
-    num_classes = scores.shape[1]
-    labels = tf.cast(tf.tile(tf.range(num_classes), [scores.shape[0]]), tf.float32)
-    repeated = tf.repeat(boxes, num_classes, axis=0)
-    # Boxes of different classes are moved so far apart that they cannot overlap: 2 is more than a whole
-    # picture.
-    kept = tf.image.non_max_suppression(
-        repeated + 2 * labels[:, None],
-        tf.reshape(scores, [-1]),
-        spec.max_detections,
-        spec.iou_threshold,
-        spec.score_threshold,
-    )
-    missing = spec.max_detections - tf.shape(kept)[0]
-    return (
-        tf.pad(tf.gather(repeated, kept), [[0, missing], [0, 0]])[None],
-        tf.pad(tf.gather(labels, kept), [[0, missing]])[None],
-        tf.pad(tf.gather(tf.reshape(scores, [-1]), kept), [[0, missing]])[None],
-        tf.cast(tf.shape(kept), tf.float32),
-    )

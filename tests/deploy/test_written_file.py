@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from keras_lightdet.deploy import export_tflite, flatbuffer, read_labels, verify
-from keras_lightdet.deploy.convert import convert_network, require_raw_pixel_input
-from keras_lightdet.deploy.postprocess import CUSTOM_OP, detection_postprocess
+from keras_lightdet.deploy.convert import convert_float_part, convert_network, require_raw_pixel_input
+from keras_lightdet.deploy.postprocess import CUSTOM_OP, OUTPUTS, detection_postprocess
+from keras_lightdet.deploy.runtime import Graph
 from keras_lightdet.errors import ExportError
 
 FLOAT_PART = {"NON_MAX_SUPPRESSION_V4", "TOPK_V2", "EXP", "GATHER", "SPLIT", "MINIMUM", "SUB", CUSTOM_OP}
@@ -85,10 +86,10 @@ def test_unfrozen_variables_are_refused():
 
 
 def test_folded_custom_op_is_noticed(model):
-    post = detection_postprocess(model.select, 3)
+    post = detection_postprocess(model.select)
     anchors = tf.constant([[0.0, 0.0, 1.0, 1.0]] * 4)
     concrete = tf.function(lambda e, s: post(e, s, anchors)).get_concrete_function(
-        tf.TensorSpec((1, 4, 4)), tf.TensorSpec((1, 4, 3))
+        tf.TensorSpec((1, 4, 4)), tf.TensorSpec((1, 4, 1))
     )
     content = tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()  # inlines the body
     foreign = set(verify.list_ops(content)) - verify.ALLOWED_OPS
@@ -103,19 +104,23 @@ def test_unexpected_custom_op_is_refused(exported):
         verify.require_allowed_ops(content)
 
 
-def test_custom_op_body_suppresses_within_a_class_only(model):
+def test_the_body_in_tensorflow_means_what_the_op_does(model):
     select = dataclasses.replace(model.select, score_threshold=0.3, iou_threshold=0.5, max_detections=4)
-    # Two boxes of IoU 0.8 and one apart, as (centre y, centre x, log height, log width).
-    boxes = np.array([[0.2, 0.2, 0.2, 0.2], [0.2, 0.2, 0.2, 0.16], [0.7, 0.7, 0.1, 0.1]])
+    # Two boxes of IoU 0.8, one apart and one below the threshold, as (centre y, centre x, log height, log width).
+    boxes = np.array([[0.2, 0.2, 0.2, 0.2], [0.2, 0.2, 0.2, 0.16], [0.7, 0.7, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1]])
     encodings = np.concatenate([boxes[:, :2], np.log(boxes[:, 2:])], axis=-1)[None].astype(np.float32)
-    scores = np.float32([[[0.9, 0.1], [0.8, 0.6], [0.1, 0.4]]])
-    anchors = np.float32([[0, 0, 1, 1]] * 3)
-    found, labels, values, count = detection_postprocess(select, 2)(encodings, scores, anchors)
-    assert count.numpy().tolist() == [3]
-    np.testing.assert_allclose(values[0], [0.9, 0.6, 0.4, 0])
-    np.testing.assert_array_equal(labels[0], [0, 1, 1, 0])
-    np.testing.assert_allclose(found[0, 0], [0.1, 0.1, 0.3, 0.3], atol=1e-6)
-    np.testing.assert_allclose(found[0, 1], [0.1, 0.12, 0.3, 0.28], atol=1e-6)
+    given = {"e": encodings, "s": np.float32([[[0.8], [0.9], [0.4], [0.2]]])}
+    post, anchors = detection_postprocess(select), np.float32([[0, 0, 1, 1]] * 4)
+
+    def answer(inputs):
+        return dict(zip(OUTPUTS, post(inputs["e"], inputs["s"], anchors), strict=True))
+
+    graph = Graph(convert_float_part(answer, {"e": (1, 4, 4), "s": (1, 4, 1)}, custom_ops=True))
+    for found in (answer(given), graph.run(given)):
+        assert np.array(found["count"]).tolist() == [2]
+        np.testing.assert_array_equal(found["scores"][0, :2], np.float32([0.9, 0.4]))
+        expected = [[0.1, 0.12, 0.3, 0.28], [0.65, 0.65, 0.75, 0.75]]
+        np.testing.assert_allclose(found["boxes"][0, :2], expected, atol=1e-6)
 
 
 class Drifting:
