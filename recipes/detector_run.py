@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,12 +29,13 @@ from keras_lightdet.data import (
     DetectionData,
     default_splits,
     draw_scenes,
+    fit_anchor_scale,
     fit_anchors,
     load_data,
     steps_per_epoch,
     train_batches,
 )
-from keras_lightdet.weights import SUFFIX, load_weights
+from keras_lightdet.weights import SUFFIX, load_weights, read_record
 
 DEMO = {"epochs": 50, "batch_size": 8, "input_size": 192, "train": 400, "test": 100}
 # A run of minutes needs larger steps, and pictures that are varied less.
@@ -160,14 +162,24 @@ class DetectorRun:
         warmup = min(self.steps_per_epoch, self.total_steps // 2)  # a run of one epoch has to fall, too
         return training.warmup_cosine(peak, self.total_steps, warmup, final=final)
 
-    def fit_anchors(self, num_levels: int, per_level: int) -> tuple | None:
-        """Returns anchors clustered on the training boxes in pixels of the input; None where weights bring theirs."""
-        if self.args.weights:
-            return None
+    def fit_anchors(self, num_levels: int, per_level: int) -> Sequence | None:
+        """Returns anchors in pixels of the input: those of `--weights`, else clustered on the training boxes."""
         size, seed = self.input_shape[:2], self.args.seed
+        if self.args.weights:
+            saved = read_record(self.args.weights)["architecture"]
+            scale = math.sqrt(math.prod(size) / math.prod(saved["input_shape"][:2]))
+            return (scale * np.array(saved["anchors"])).tolist() if "anchors" in saved else None
         fit = fit_anchors(self.splits.train, size, num_levels=num_levels, per_level=per_level, seed=seed)
         print(f"anchors: mean best IoU {fit.mean_best_iou:.3f}, recall at IoU 0.5 {fit.recall:.3f}: {fit.anchors}")
         return fit.anchors
+
+    def fit_anchor_scale(self, usual: float) -> float:
+        """Returns the scale of a pyramid's anchors: that of `--weights`, else what fits the training boxes."""
+        if self.args.weights:
+            return read_record(self.args.weights)["architecture"].get("anchor_scale", usual)
+        scale, recall = fit_anchor_scale(self.splits.train, self.input_shape[:2], usual)
+        print(f"anchors: from {scale:g} times a level's stride (the paper's {usual:g}), recall at IoU 0.5 {recall:.3f}")
+        return scale
 
     def start_from(self, model) -> None:
         """Loads `--weights`, without the class predictions where the classes differ."""

@@ -8,8 +8,8 @@ The paper's recipe (Tan et al. 2020, section 5.1): SGD with momentum 0.9, a warm
 a step and its share for others, a cosine to the end of 300 epochs, decay 4e-5 of the kernels, averaged weights, flips
 and scales of 0.1 to 2. It starts from an ImageNet classifier, `--weights-backbone`. From noise, without that and
 `--weights`, few pictures need larger steps than SGD's: then it is Adam, a warm-up to 1e-3 and milder augmentation, as
-in train_rsanet_voc.py. The input size is the variant's where none is given. The paper has 34.6 AP for D0; nothing was
-trained on COCO here yet.
+in train_rsanet_voc.py, with smaller anchors where classes of small things need them. The input size is the variant's
+where none is given. The paper has 34.6 AP for D0; nothing was trained on COCO here yet.
 """
 
 import keras
@@ -57,11 +57,14 @@ def starts_trained(args) -> bool:
 
 def build(run: DetectorRun) -> OneStageDetector:
     """Returns the model, from `--weights` or `--weights-backbone` where they are given."""
+    args = run.args
+    usual = VARIANTS[args.variant].anchor_scale
     model = EfficientDet(
         class_names=run.class_names,
         input_shape=run.input_shape,
-        variant=run.args.variant,
-        weights_backbone=run.args.weights_backbone,
+        variant=args.variant,
+        anchor_scale=usual if args.weights_backbone else run.fit_anchor_scale(usual),
+        weights_backbone=args.weights_backbone,
     )
     run.start_from(model)
     return model

@@ -152,6 +152,10 @@ class PyramidAnchors(Spec):
         height, width = image_size
         return tuple(_cells(height, stride) * _cells(width, stride) * self.per_cell for stride in self.strides)
 
+    def shapes(self) -> np.ndarray:
+        """Returns the boxes `[levels * per_cell, 4]` about the origin, xyxy pixels, level by level."""
+        return np.concatenate([self._shapes(sizes) for sizes in self.sizes])
+
     def place(self, image_size: tuple[int, int]) -> np.ndarray:
         """Lays the anchors over a picture of `image_size` = `(height, width)` pixels.
 

@@ -1,6 +1,6 @@
 """Labelled pictures, read from any source into one form, and the batches made of them."""
 
-from keras_lightdet.data.anchor_fit import AnchorFit, fit_anchors
+from keras_lightdet.data.anchor_fit import AnchorFit, fit_anchor_scale, fit_anchors
 from keras_lightdet.data.augmentation import AugmentSpec
 from keras_lightdet.data.class_batches import class_test_batches, class_train_batches
 from keras_lightdet.data.class_folders import ClassData, draw_class_folders, extract_imagenet, load_class_folders
@@ -43,6 +43,7 @@ __all__ = [
     "draw_scenes",
     "eval_batches",
     "extract_imagenet",
+    "fit_anchor_scale",
     "fit_anchors",
     "inspect_labels",
     "join_data",

@@ -1,16 +1,21 @@
-"""Fits anchors to the boxes of a data set by k-means under the IoU distance (Redmon and Farhadi 2017, sec. 2)."""
+"""Fits anchors to the boxes of a data set: by k-means under the IoU distance (Redmon and Farhadi 2017, sec. 2), or by
+the scale of a pyramid of anchors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from keras_lightdet.boxes import PyramidAnchors
 from keras_lightdet.data.records import DetectionData
 
 _MAX_ITERATIONS = 100
 # More boxes than this are thinned by the seed: the centres move by less than a pixel, the time by ten times.
 _MAX_BOXES = 20_000
 _RECALL_IOU = 0.5
+_SCALES = (4.0, 3.5, 3.0, 2.5, 2.0, 1.5)
+_STRIDES = (8, 16, 32, 64, 128)
+_AS_GOOD = 0.01  # of the recall: no reason to leave a larger scale, whose anchors more cells share
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,38 @@ def fit_anchors(
     ordered = np.round(best[np.argsort(best.prod(axis=-1), kind="stable")], 1)
     levels = ordered.reshape(num_levels, per_level, 2).tolist()
     return measure_fit([[tuple(anchor) for anchor in level] for level in levels], sizes, finest_stride)
+
+
+def fit_anchor_scale(data: DetectionData, image_size: tuple[int, int], usual: float) -> tuple[float, float]:
+    """Finds the scale of `PyramidAnchors.octaves` on strides 8 to 128 that fits a data set.
+
+    Every class counts alike: the anchors that fit most boxes may miss the one class of small things.
+
+    Args:
+        data: The training split; `ignore` boxes take no part.
+        image_size: `(height, width)` of the network input.
+        usual: The paper's scale; a smaller one is taken only for more recall.
+
+    Returns:
+        The scale, and the mean over the classes of the share of boxes whose best anchor has an IoU above 0.5, both
+        centred alike.
+
+    Raises:
+        ValueError: There are no boxes.
+    """
+    sizes = network_box_sizes(data, image_size)
+    if not len(sizes):
+        raise ValueError("Expected boxes to fit anchors to, got none. Do add labelled pictures.")
+    labels = np.concatenate([record.labels[~record.ignore] for record in data.records])
+
+    def recall(scale: float) -> float:
+        placed = PyramidAnchors.octaves(_STRIDES, scale=scale).shapes()
+        found = size_iou(sizes, placed[:, 2:] - placed[:, :2]).max(axis=1) > _RECALL_IOU
+        return float(np.mean([found[labels == label].mean() for label in np.unique(labels)]))
+
+    recalls = {scale: recall(scale) for scale in (usual, *(scale for scale in _SCALES if scale < usual))}
+    enough = max(recalls.values()) - _AS_GOOD
+    return next((scale, share) for scale, share in recalls.items() if share >= enough)
 
 
 def measure_fit(

@@ -86,6 +86,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
     activation: str | None = None,
     blocks: Sequence | None = None,
     out_width: int | None = None,
+    anchor_scale: float | None = None,
     stochastic_depth: float | None = None,
     drop_block: float | None = None,
     select: SelectSpec | None = None,
@@ -109,6 +110,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
         activation: Of the heads, and of a SpineNet: "relu", or "swish" in protocol C and in the mobile ones.
         blocks: The permuted part of a SpineNet, such as the command that searches for one finds; the paper's.
         out_width: Channels of a SpineNet's pyramid. The published 11.9 M parameters of "spinenet49s" are met with 256.
+        anchor_scale: Smallest anchor of a level over its stride; smaller for smaller objects.
         stochastic_depth: See `SpineNet` and `MobileSpineNet`; 0.
         drop_block: See `SpineNet`; 0.
         select: How detections are chosen from the decoded boxes.
@@ -132,6 +134,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
         "activation": activation,
         "blocks": blocks,
         "out_width": out_width,
+        "anchor_scale": anchor_scale,
         "stochastic_depth": stochastic_depth,
         "drop_block": drop_block,
     }
@@ -149,10 +152,11 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
     form = VARIANTS[chosen["variant"]]
     chosen["input_shape"] = chosen["input_shape"] or (form.side, form.side, 3)
     chosen["activation"] = chosen["activation"] or form.activation
+    chosen["anchor_scale"] = chosen["anchor_scale"] or form.anchor_scale
     check_input_shape(chosen["input_shape"])
     detector = OneStageDetector(
         _network(chosen, form),
-        AnchorHead(PyramidAnchors.octaves(STRIDES, scale=form.anchor_scale, offset=0.5)),
+        AnchorHead(PyramidAnchors.octaves(STRIDES, scale=chosen["anchor_scale"], offset=0.5)),
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(iou_threshold=0.5),

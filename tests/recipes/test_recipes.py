@@ -237,6 +237,27 @@ def test_spinenets_protocols_are_those_of_the_paper(monkeypatch):
     assert recipe["PROTOCOLS"]["c"].options == {"stochastic_depth": 0.2, "activation": "swish"}
 
 
+def test_weights_bring_their_anchors(monkeypatch, scenes, tmp_path):
+    """What they were trained with, in pixels of this input, and not those that fit the new boxes."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    recipe = runpy.run_path(str(RECIPES / "detector_run.py"))
+    small = {"widths": (4, 4, 8, 8, 8), "repeats": (1, 1, 1, 1, 1)}
+    anchors = [[[8 * level, 10 * level]] for level in (1, 2, 4)]
+    rsanet = keras_lightdet.RSANet(3, (64, 64, 3), anchors=anchors, **small)
+    lite = keras_lightdet.EfficientDet(3, (64, 64, 3), variant="lite0", anchor_scale=2.5)
+    models = {"rsanet": rsanet, "lite": lite, "thunder": keras_lightdet.ThunderNet(3, (64, 64, 3), variant="snet49")}
+    runs = {}
+    for name, model in models.items():
+        path = save_weights(model, tmp_path / f"{name}.weights.h5")
+        flags = ["--data-dir", str(scenes), "--input-size", "128", "--weights", str(path)]
+        args = recipe["parse_args"]("", name="run", epochs=1, input_size=64, argv=flags)
+        runs[name] = recipe["DetectorRun"](args, fetch=None, metric="voc07")
+    assert runs["rsanet"].fit_anchors(3, 1) == (2 * np.array(anchors)).tolist()
+    assert runs["lite"].fit_anchor_scale(4.0) == 2.5
+    # Weights of another builder are refused later, by name.
+    assert runs["thunder"].fit_anchors(3, 1) is None and runs["thunder"].fit_anchor_scale(4.0) == 4.0
+
+
 def test_two_starts_at_once_are_refused(run_recipe, capsys):
     with pytest.raises(SystemExit):
         run_recipe("train_thundernet_voc", "--weights", "a.weights.h5", "--weights-backbone", "b.weights.h5")
