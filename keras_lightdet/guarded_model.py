@@ -1,4 +1,4 @@
-"""GuardedModel: one train step and test step for all models of the package, which survive a loss that is no number."""
+"""GuardedModel: one train step and test step for all models of the package, which survive what is no number."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ class GuardedModel(keras.Model):
     """A model that trains by stock `compile` and `fit` on what its `compute_losses` returns.
 
     Data for `fit` are pairs of images and a dict of targets, whose optional "sources" `[B, S]` (int, -1 pads) name the
-    pictures when a loss is not finite.
+    pictures when a loss or gradient is not finite.
 
     Args:
         class_names: Names of the classes in label order.
@@ -37,7 +37,7 @@ class GuardedModel(keras.Model):
         self.input_size = tuple(input_size)
         self.architecture = dict(architecture or {})
         self._trackers = {key: keras.metrics.Mean(name=key) for key in ("loss", *loss_names)}
-        # Set by the first loss that is not finite: it stops all later gradients until Python looks.
+        # Set by the first loss or gradient that is not finite: it stops all later gradients until Python looks.
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.halted = tf.Variable(False, trainable=False, aggregation=first, name="halted")
         self.halted_sources = tf.Variable(
@@ -67,7 +67,7 @@ class GuardedModel(keras.Model):
         raise NotImplementedError(f"{type(self).__name__} must define networks.")
 
     def train_step(self, data) -> dict:
-        """Takes one optimizer step on a batch; from a loss that is not finite on, no gradient reaches the weights."""
+        """Takes one optimizer step on a batch; once a loss or gradient is not finite, none reaches the weights."""
         images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             losses = self.compute_losses(images, targets, training=True)
@@ -76,7 +76,7 @@ class GuardedModel(keras.Model):
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_weights
         gradients = tape.gradient(scaled, variables)
-        halted = self._watch(loss, targets)
+        halted = self._watch(self._is_sound(loss, gradients), targets)
         gradients = [_zero_where(halted, gradient) for gradient in gradients]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return self._track(loss, losses, images)
@@ -91,9 +91,16 @@ class GuardedModel(keras.Model):
         """Marks the model as built: its networks were built with it."""
         self.built = True
 
-    def _watch(self, loss, targets) -> tf.Tensor:
-        """Notes the pictures of the first batch whose loss is not finite; true from then on."""
-        bad = global_sum(tf.cast(~tf.math.is_finite(loss), tf.float32)) > 0
+    def _is_sound(self, loss: tf.Tensor, gradients: Sequence) -> tf.Tensor:
+        """Whether a step can be taken: what is no number can be lost on the way to the loss, not on the way back."""
+        sound = tf.math.is_finite(loss)
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips overflows by itself
+            sound &= tf.math.is_finite(tf.linalg.global_norm(gradients))
+        return sound
+
+    def _watch(self, sound: tf.Tensor, targets) -> tf.Tensor:
+        """Notes the pictures of the first batch that is not sound; true from then on."""
+        bad = global_sum(tf.cast(~sound, tf.float32)) > 0
         if "sources" in targets:
             sources = tf.reshape(_gather_replicas(tf.cast(targets["sources"], tf.int32)), [-1])[:MAX_HALTED_SOURCES]
             sources = tf.pad(sources, [[0, MAX_HALTED_SOURCES - tf.shape(sources)[0]]], constant_values=-1)

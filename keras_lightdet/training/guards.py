@@ -1,4 +1,4 @@
-"""Stops a run whose loss is no longer a number, before anything is damaged."""
+"""Stops a run whose loss or gradient is no longer a number, before anything is damaged."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ _NAMED_PICTURES = 16
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Ends the training of a detector within one step of a NaN or infinite loss, and names the pictures.
+    """Ends the training of a detector within one step of a NaN or infinite loss or gradient, and names the pictures.
 
     The detector itself uses no gradient of such a step or a later one, sets `halted` and remembers the batch's
     `halted_sources`; this callback turns that into an error. So the weights stay finite, and no checkpoint is
@@ -48,8 +48,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
         named = "".join(f"\n  {path}" for path in paths[:_NAMED_PICTURES])
         more = f"\n  and {len(paths) - _NAMED_PICTURES} more" if len(paths) > _NAMED_PICTURES else ""
         raise NonFiniteLossError(
-            f"Expected a finite loss, got NaN or infinity in epoch {self._epoch + 1}, at batch {batch + 1} "
-            "or within the same execution. The checkpoints are of before that step. Check these pictures "
+            f"Expected a finite loss and gradient, got NaN or infinity in epoch {self._epoch + 1}, at batch "
+            f"{batch + 1} or within the same execution. The checkpoints are of before that step. Check these pictures "
             f"and their labels; if they are sound, lower the learning rate or clip gradients:{named}{more}"
         )
 
