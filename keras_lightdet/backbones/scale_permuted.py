@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from keras_lightdet.layers import CropLike, activate
+from keras_lightdet.layers import CropLike, Enlarge, activate
 
 STEM_BLOCKS = 2
 MIN_LEVEL = 1  # of a block; the stem's first convolution halves the picture
@@ -116,7 +116,7 @@ def enlarge(
     x: keras.KerasTensor, from_level: int, to_level: int, images: keras.KerasTensor, *, name: str
 ) -> keras.KerasTensor:
     """Repeats pixels, and cuts what stands over where the finer map's sides are no multiples of the coarser one's."""
-    x = layers.UpSampling2D(2 ** (from_level - to_level), name=f"{name}_enlarge")(x)
+    x = Enlarge(2 ** (from_level - to_level), name=f"{name}_enlarge")(x)
     step = 2**to_level
     return CropLike(name=f"{name}_crop")(x, images[:, ::step, ::step, :1])
 

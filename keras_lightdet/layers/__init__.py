@@ -14,6 +14,7 @@ from keras_lightdet.layers.conv import (
 from keras_lightdet.layers.crop_like import CropLike
 from keras_lightdet.layers.dense_head import dense_heads
 from keras_lightdet.layers.drop_block import DropBlock
+from keras_lightdet.layers.enlarge import Enlarge
 from keras_lightdet.layers.fpn import fpn
 from keras_lightdet.layers.fusion import WeightedFusion, fuse
 from keras_lightdet.layers.fusion_graphs import FUSIONS, Fusion
@@ -32,6 +33,7 @@ __all__ = [
     "TORCH_NORM",
     "CropLike",
     "DropBlock",
+    "Enlarge",
     "FusedBatchNormalization",
     "Fusion",
     "MultilevelRoIAlign",

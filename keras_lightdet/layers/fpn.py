@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from keras_lightdet.layers.crop_like import CropLike
+from keras_lightdet.layers.enlarge import Enlarge
 
 
 def fpn(
@@ -38,7 +39,7 @@ def fpn(
         part = level.lower()
         x = conv(features[level], 1, f"{part}_lateral")
         if coarser is not None:
-            enlarged = layers.UpSampling2D(2, name=f"{name}_{part}_enlarge")(coarser)
+            enlarged = Enlarge(2, name=f"{name}_{part}_enlarge")(coarser)
             x = layers.Add(name=f"{name}_{part}_add")([x, CropLike(name=f"{name}_{part}_crop")(enlarged, x)])
         merged[level] = coarser = x
     pyramid = {level: conv(merged[level], 3, f"{level.lower()}_out") for level in features}

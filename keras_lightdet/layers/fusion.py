@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from keras_lightdet.layers.conv import PADDINGS, NormSpec, activate, batch_norm
 from keras_lightdet.layers.crop_like import CropLike
+from keras_lightdet.layers.enlarge import Enlarge
 from keras_lightdet.layers.fusion_graphs import Graph, Node
 
 METHODS = ("sum", "fast", "softmax")
@@ -118,7 +119,7 @@ def _resample(
             x, border = _repeat_border(x, steps), "valid"
         return layers.MaxPooling2D(2**-steps + 1, 2**-steps, padding=border, name=f"{name}_pool")(x)
     if steps > 0:
-        enlarged = layers.UpSampling2D(2**steps, name=f"{name}_enlarge")(x)
+        enlarged = Enlarge(2**steps, name=f"{name}_enlarge")(x)
         return CropLike(name=f"{name}_crop")(enlarged, like)
     return x
 

@@ -14,6 +14,7 @@ from keras_lightdet.detection import ProposalHead, RegionHead, TwoStageDetector
 from keras_lightdet.layers import (
     BINS,
     CropLike,
+    Enlarge,
     activate,
     batch_norm,
     conv_bn_act,
@@ -168,7 +169,7 @@ def _rpn_network(chosen: dict) -> keras.Model:
 def _cem(c4: keras.KerasTensor, c5: keras.KerasTensor, width: int, *, name: str) -> keras.KerasTensor:
     """Context enhancement module (fig. 4): C4, C5 enlarged and the average of C5 everywhere, each by a 1x1, summed."""
     fine = layers.Conv2D(width, 1, name=f"{name}_c4")(c4)
-    coarse = layers.UpSampling2D(2, name=f"{name}_enlarge")(layers.Conv2D(width, 1, name=f"{name}_c5")(c5))
+    coarse = Enlarge(2, name=f"{name}_enlarge")(layers.Conv2D(width, 1, name=f"{name}_c5")(c5))
     coarse = CropLike(name=f"{name}_crop")(coarse, fine)
     whole = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(c5)
     whole = layers.Conv2D(width, 1, name=f"{name}_global")(whole)
