@@ -95,7 +95,8 @@ class GuardedModel(keras.Model):
         """Whether a step can be taken: what is no number can be lost on the way to the loss, not on the way back."""
         sound = tf.math.is_finite(loss)
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips overflows by itself
-            sound &= tf.math.is_finite(tf.linalg.global_norm(gradients))
+            sums = [tf.cast(tf.reduce_sum(gradient), loss.dtype) for gradient in gradients if gradient is not None]
+            sound &= tf.math.is_finite(tf.add_n(sums))
         return sound
 
     def _watch(self, sound: tf.Tensor, targets) -> tf.Tensor:
