@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-import keras_lightdet
+from keras_lightdet import models
 from keras_lightdet.data.loading import default_splits, load_data
 from keras_lightdet.data.records import DetectionData
 from keras_lightdet.data.segmentation_data import SegmentationData, load_segmentation, segmentation_splits
@@ -12,17 +12,7 @@ from keras_lightdet.errors import DataError, WeightsError
 from keras_lightdet.images import read_image
 from keras_lightdet.weights import read_record
 
-BUILDERS = {
-    build.__name__: build
-    for build in (
-        keras_lightdet.BiSeNet,
-        keras_lightdet.DFANet,
-        keras_lightdet.FasterRCNN,
-        keras_lightdet.LightHeadRCNN,
-        keras_lightdet.RSANet,
-        keras_lightdet.ThunderNet,
-    )
-}
+BUILDERS = {name: getattr(models, name) for name in models.__all__}
 
 
 def load_detector(weights: str | Path):
