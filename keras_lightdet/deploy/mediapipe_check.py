@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from keras_lightdet.boxes.detections import Detections
-from keras_lightdet.boxes.overlap import pairwise_iou
 from keras_lightdet.deploy import mediapipe_runner
 from keras_lightdet.deploy.metadata import read_labels
 from keras_lightdet.errors import ExportError
 
 TIME_LIMIT = 120.0  # seconds; MediaPipe hangs on some faults instead of failing
-SAME_OBJECT_IOU = 0.8
 BOX_TOLERANCE = 2.0  # pixels: MediaPipe resizes the picture by its own code
 _KEPT_ERROR = 600  # characters
 
@@ -29,13 +27,11 @@ class Difference:
     Attributes:
         compared: Detections of the first.
         missing: Of these, how many the second lacks: same label, corners within the tolerance.
-        lost: Of the missing, how many have no box of the same label and an IoU of `SAME_OBJECT_IOU` there either.
         max_distance: Largest distance of corners, pixels, among those found on both sides.
     """
 
     compared: int
     missing: int
-    lost: int
     max_distance: float
 
 
@@ -117,19 +113,14 @@ def in_whole_pixels(found: Detections) -> Detections:
 def compare_detections(expected: Detections, got: Detections, *, box_tolerance: float = BOX_TOLERANCE) -> Difference:
     """Looks for each expected detection among those of another runtime; each of these serves once."""
     free = list(range(len(got)))
-    distances, moved = [], 0
-    overlap = np.asarray(pairwise_iou(expected.boxes, got.boxes))
-    for row, (box, label) in enumerate(zip(expected.boxes, expected.labels, strict=True)):
+    distances = []
+    for box, label in zip(expected.boxes, expected.labels, strict=True):
         near = {k: float(np.abs(got.boxes[k] - box).max()) for k in free if got.labels[k] == label}
         best = min(near, key=near.get, default=None)
         if best is not None and near[best] <= box_tolerance:
             free.remove(best)
             distances.append(near[best])
-        elif best is not None and overlap[row, best] >= SAME_OBJECT_IOU:
-            free.remove(best)
-            moved += 1
-    missing = len(expected) - len(distances)
-    return Difference(len(expected), missing, missing - moved, max(distances, default=0.0))
+    return Difference(len(expected), len(expected) - len(distances), max(distances, default=0.0))
 
 
 def _to_detections(found: list[dict], class_names: tuple[str, ...]) -> Detections:
