@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_loops import overlap
 
 from keras_lightdet.boxes import SelectSpec, select_detections
 from keras_lightdet.deploy import verify
@@ -21,11 +22,6 @@ def random_case(seed, per_class, batch=2, anchors=12, classes=3, size=40.0):
     low = random.uniform(0, size - 20, (batch, anchors, *([classes] if per_class else []), 2))
     boxes = np.concatenate([low, low + random.uniform(4, 20, low.shape)], -1).astype("float32")
     return boxes, random.uniform(0, 1, (batch, anchors, classes)).astype("float32")
-
-
-def overlap(a, b):
-    shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 def selected_by_loops(boxes, scores, spec):

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from greedy_suppression import greedy, overlap
 from noise_pictures import draw_picture
+from plain_loops import greedy, overlap
 
 from keras_lightdet.boxes import SelectSpec, select_detections
 from keras_lightdet.deploy import TFLiteDetector

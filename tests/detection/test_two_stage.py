@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from plain_loops import overlap
 from small_detector import SIDE, random_batch, small_thundernet
 
 import keras_lightdet
@@ -15,13 +16,6 @@ from keras_lightdet.weights import save_weights
 
 EVERYTHING = SampleSpec(4000, 1.0)
 SEED = tf.constant([0, 0])
-
-
-def iou(a, b):
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return width * height / max(sum(areas) - width * height, 1e-9)
 
 
 def deltas_of(box, anchor, weights):
@@ -56,7 +50,7 @@ def test_proposal_losses_equal_plain_loops():
     objectness, boxes, counted = 0.0, 0.0, 0
     for picture in range(2):
         real = [box for box, k in zip(targets["boxes"][picture], targets["labels"][picture], strict=True) if k >= 0]
-        overlaps = np.array([[iou(anchor, box) for box in real] for anchor in placed])
+        overlaps = np.array([[overlap(anchor, box) for box in real] for anchor in placed])
         best = overlaps.max(0)
         for index, anchor in enumerate(placed):
             nearest = overlaps[index].max()
@@ -103,7 +97,7 @@ def test_region_losses_equal_plain_loops(per_class):
         for index, roi in enumerate(np.array(drawn["rois"][picture])):
             if drawn["matched"][picture, index] == -2:
                 continue
-            overlaps = [iou(roi, box) for box, _ in real]
+            overlaps = [overlap(roi, box) for box, _ in real]
             box, label = real[int(np.argmax(overlaps))]
             positive = max(overlaps) >= 0.5
             logits = raw["class_logits"][picture, index].astype(float)

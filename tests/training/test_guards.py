@@ -71,6 +71,7 @@ def test_nan_stops_the_run_and_names_the_pictures(tmp_path, place, steps_per_exe
         )
     named = {f"pictures/{4 * bad_step + i:03d}.jpg" for i in range(4)} | {"pictures/000.jpg"}
     assert {line.strip() for line in str(caught.value).splitlines()[1:]} == named
+    assert int(model.optimizer.iterations) == bad_step + steps_per_execution, "the run must end with that execution"
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
     fresh = Line()

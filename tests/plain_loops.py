@@ -1,9 +1,10 @@
-"""Suppression written out in plain loops, which every other form is compared with."""
+"""Overlap and suppression written out in plain loops, which the package's own forms are compared with."""
 
 import numpy as np
 
 
 def overlap(a, b):
+    """IoU of two boxes, xyxy; 0 where neither has an area."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     area = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
