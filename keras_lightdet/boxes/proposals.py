@@ -77,6 +77,9 @@ def propose(
     one = objectness.shape[0] == 1  # gathers without a batch axis are the quicker ones in TFLite
     if one:
         logits, rows, rpn_deltas = (tf.squeeze(part, 0) for part in (logits, rows, rpn_deltas))
+        if len(counts) > 1:
+            logits, order = tf.math.top_k(logits, ops.shape(logits)[0])
+            rows, levels = tf.gather(rows, order), tf.gather(levels, order)
     deltas = tf.gather(rpn_deltas, rows, batch_dims=rows.shape.rank - 1)
     height, width = (ops.cast(side, "float32") for side in ops.unstack(ops.convert_to_tensor(image_size), 2))
     boxes = coding.decode(deltas, tf.gather(anchors, rows))
@@ -132,9 +135,12 @@ def _best_of_levels(objectness: tf.Tensor, counts: Sequence[int], top_k: int) ->
 
 
 def _suppress_one(boxes: tf.Tensor, logits: tf.Tensor, spec: ProposalSpec) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of boxes that are sorted, best first."""
+    # An int8 file gives many equal logits, among which runtimes choose differently unless their order is told.
+    places = tf.range(ops.shape(logits)[0], 0, -1)
     return tf.raw_ops.NonMaxSuppressionV4(
         boxes=boxes,
-        scores=logits,
+        scores=tf.where(logits > _LEAST_LOGIT, tf.cast(places, tf.float32), _NEVER),
         max_output_size=spec.post_nms_top_k,
         iou_threshold=spec.iou_threshold,
         score_threshold=_LEAST_LOGIT,
