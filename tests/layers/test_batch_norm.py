@@ -1,3 +1,5 @@
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -45,6 +47,21 @@ def test_inference_and_frozen_layers_use_the_moving_statistics():
     ours.trainable = theirs.trainable = False
     np.testing.assert_allclose(ours(x, training=True), theirs(x, training=True), rtol=1e-5)
     np.testing.assert_array_equal(ours.moving_mean, theirs.moving_mean)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "float64"])
+def test_the_averages_start_at_the_first_batch(dtype):
+    random = np.random.default_rng(1)
+    first, second = (random.normal(2, 0.3, (3, 5, 4, 6)).astype(np.float32) for _ in range(2))
+    layer = FusedBatchNormalization(momentum=0.9, dtype=dtype)
+    layer(first, training=True)
+    means, variances = ([f(x, axis=(0, 1, 2)) for x in (first, second)] for f in (np.mean, partial(np.var, ddof=1)))
+    rtol = 5e-3 if dtype == "mixed_float16" else 1e-4
+    np.testing.assert_allclose(layer.moving_mean, means[0], rtol=rtol)
+    np.testing.assert_allclose(layer.moving_variance, variances[0], rtol=rtol)
+    layer(second, training=True)
+    np.testing.assert_allclose(layer.moving_mean, 0.9 * means[0] + 0.1 * means[1], rtol=rtol)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 * variances[0] + 0.1 * variances[1], rtol=rtol)
 
 
 def test_layer_is_rebuilt_by_keras():
