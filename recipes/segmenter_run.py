@@ -40,7 +40,7 @@ DEMO = {"epochs": 30, "batch_size": 8, "height": 128, "width": 160, "train": 300
 DEMO_AUGMENT = SegmentAugmentSpec(scales=(0.75, 1.33))
 WARMUP_STEPS = 1000
 MOMENTUM = 0.9
-SCRATCH_RATE, CLIP_NORM = 2e-3, 10.0
+CLIP_NORM = 10.0
 
 
 def parse_args(
@@ -123,19 +123,22 @@ class SegmenterRun:
         """Of the network."""
         return (*self.args.input_size, 3)
 
-    def optimizer(self, *, rate: float, batch_size: int, decay: float) -> keras.optimizers.Optimizer:
+    def optimizer(
+        self, *, rate: float, batch_size: int, decay: float, scratch_rate: float
+    ) -> keras.optimizers.Optimizer:
         """Returns the paper's SGD for a trained start, Adam for one from noise; both keep an average of the weights.
 
         Args:
             rate: The paper's, for its `batch_size`; other batches get their share of it.
             batch_size: The paper's.
             decay: The paper's weight decay.
+            scratch_rate: Adam's.
         """
         args, steps = self.args, self.total_steps
         warmup = min(WARMUP_STEPS, steps // 20)
         average = {"use_ema": True, "ema_momentum": training.ema_momentum(steps)}
         if not (args.weights or args.weights_backbone):
-            schedule = training.WarmupPoly(SCRATCH_RATE, steps, warmup)
+            schedule = training.WarmupPoly(scratch_rate, steps, warmup)
             return keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM, **average)
         schedule = training.WarmupPoly(rate * args.batch_size / batch_size, steps, warmup)
         # Keras takes the decay off the weights, the papers put it into the gradients, where momentum sums it up.
@@ -234,8 +237,15 @@ class SegmenterRun:
         }
 
 
-def train(args, build, *, scales: tuple[float, float], rate: float, batch_size: int, decay: float) -> None:
-    """Trains, scores, draws and exports what `build` builds, by a paper's numbers; ends with a fault's message."""
+def train(args, build, *, scales: tuple[float, float], **rates: float) -> None:
+    """Trains, scores, draws and exports what `build` builds, by a paper's numbers; ends with a fault's message.
+
+    Args:
+        args: Of `parse_args`.
+        build: The builder.
+        scales: See `SegmenterRun`.
+        rates: See `SegmenterRun.optimizer`.
+    """
     with report_errors():
         run = SegmenterRun(args, scales=scales)
         model = build(
@@ -245,7 +255,7 @@ def train(args, build, *, scales: tuple[float, float], rate: float, batch_size: 
             weights_backbone=args.weights_backbone,
         )
         run.start_from(model)
-        model.compile(run.optimizer(rate=rate, batch_size=batch_size, decay=decay))
+        model.compile(run.optimizer(**rates))
         run.fit(model)
         run.finish(model)
 

@@ -20,6 +20,7 @@ from keras_lightdet import BiSeNet
 
 # The paper's, of training from a classifier's weights.
 PAPER = {"scales": (0.75, 2.0), "rate": 0.025, "batch_size": 16, "decay": 0.0001}
+SCRATCH_RATE = 2e-3
 
 
 if __name__ == "__main__":
@@ -33,4 +34,4 @@ if __name__ == "__main__":
         variants=("xception39", "resnet18"),
         backbone="Xception39 or ResNet",
     )
-    train(args, BiSeNet, **PAPER)
+    train(args, BiSeNet, **PAPER, scratch_rate=SCRATCH_RATE)

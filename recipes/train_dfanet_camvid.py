@@ -20,6 +20,7 @@ from keras_lightdet import DFANet
 
 # The paper's, of training from a classifier's weights.
 PAPER = {"scales": (0.75, 1.75), "rate": 0.2, "batch_size": 48, "decay": 1e-05}
+SCRATCH_RATE = 1e-2
 
 
 if __name__ == "__main__":
@@ -33,4 +34,4 @@ if __name__ == "__main__":
         variants=("b", "a"),
         backbone="XceptionDFANet",
     )
-    train(args, DFANet, **PAPER)
+    train(args, DFANet, **PAPER, scratch_rate=SCRATCH_RATE)

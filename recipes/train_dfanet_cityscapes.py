@@ -19,6 +19,7 @@ from keras_lightdet import DFANet
 
 # The paper's, of training from a classifier's weights.
 PAPER = {"scales": (0.75, 1.75), "rate": 0.2, "batch_size": 48, "decay": 1e-05}
+SCRATCH_RATE = 1e-2
 
 
 if __name__ == "__main__":
@@ -32,4 +33,4 @@ if __name__ == "__main__":
         variants=("a", "b"),
         backbone="XceptionDFANet",
     )
-    train(args, DFANet, **PAPER)
+    train(args, DFANet, **PAPER, scratch_rate=SCRATCH_RATE)
