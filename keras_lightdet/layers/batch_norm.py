@@ -38,6 +38,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
                 tf.cast(inputs, tf.float32), self.gamma, self.beta, epsilon=self.epsilon, is_training=True
             )
+        # No batch has a variance of just 1 in every channel.
         untouched, dtype = tf.reduce_all(tf.equal(self.moving_variance, 1.0)), self.moving_variance.dtype
         old_share = tf.where(untouched, tf.constant(0.0, dtype), self.momentum)
         new_share = tf.where(untouched, tf.constant(1.0, dtype), 1.0 - self.momentum)
