@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_detector import SIDE, small_efficientdet, small_rsanet, small_thundernet
+from small_segmenter import small_bisenet
 
 import keras_lightdet
-from keras_lightdet.data import draw_scenes, load_data
+from keras_lightdet.data import draw_label_scenes, draw_scenes, load_data, load_segmentation
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import save_weights
 
@@ -18,13 +19,14 @@ EXPORT = Path(__file__).parents[2] / "export"
 
 @pytest.fixture
 def run_command(monkeypatch, capsys):
-    def run(name, *flags):
+    def run(name, *flags, fault=""):
         monkeypatch.syspath_prepend(str(EXPORT))
         monkeypatch.setattr(sys, "argv", [name, *map(str, flags)])
         try:
             runpy.run_path(str(EXPORT / f"{name}.py"), run_name="__main__")
         except SystemExit as end:
-            assert not end.code, end.code
+            told = end.code or ""
+            assert told.startswith(fault) and bool(told) == bool(fault), told
         return capsys.readouterr().out
 
     return run
@@ -64,3 +66,16 @@ def test_a_file_is_written_checked_and_timed(run_command, tmp_path):
     own, keras_own = row.split()[-2:]
     assert own == keras_own
     assert str(file) in run_command("benchmark_tflite", file, "--rounds", 2)
+
+
+def test_a_segmenters_masks_in_mediapipe_are_compared_with_the_file_and_with_keras(run_command, tmp_path):
+    scenes = draw_label_scenes(tmp_path / "scenes", {"train": 3, "val": 2}, seed=1)
+    names = load_segmentation(scenes, "train").class_names
+    weights, file = save_weights(small_bisenet(names), tmp_path / "a.weights.h5"), tmp_path / "a.tflite"
+    run_command("export_tflite", "--weights", weights, "--quantize", "none", "--data-dir", scenes, "--output", file)
+    check = ("check_tflite", file, "--data-dir", scenes, "--max-drop", 100)
+    told = run_command(*check, "--weights", weights)
+    same = "MediaPipe, pictures at the network's size: 100.00% of the pixels have the class of"
+    assert f"{same} the file\n{same} Keras\n" in told
+    others = save_weights(small_bisenet(names), tmp_path / "b.weights.h5")
+    run_command(*check, "--weights", others, fault="FAULT: MediaPipe gives other classes than Keras")
