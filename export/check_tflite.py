@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> list[str]:
     print("  ".join(f"{name} {count}" for name, count in ops.items()))
     require_allowed_ops(content, custom_ops=[CUSTOM_OP] if CUSTOM_OP in ops else ())
     if is_segmenter(content):
-        return check_segmenter(args)
+        return check_segmenter(args, int8="QUANTIZE" in ops)
     detector = TFLiteDetector(args.tflite)
     print(f"classes: {', '.join(detector.class_names)}")
     faults = []

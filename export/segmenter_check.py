@@ -8,10 +8,8 @@ from detector_files import load_detector, load_label_split
 
 from keras_lightdet.data.segmentation_data import SegmentationData
 from keras_lightdet.deploy import TFLiteSegmenter, flatbuffer
-from keras_lightdet.deploy.flatbuffer import read_content
 from keras_lightdet.deploy.mediapipe_check import segment_with_mediapipe
 from keras_lightdet.deploy.runtime import MASKS
-from keras_lightdet.deploy.verify import list_ops
 from keras_lightdet.evaluation import SegmentationResult, class_table, evaluate_segmenter
 from keras_lightdet.evaluation.segmentation import count_confusion
 from keras_lightdet.images import read_image, resize_image
@@ -27,7 +25,7 @@ def is_segmenter(content: bytes) -> bool:
     return list(outputs) == [MASKS]
 
 
-def check_segmenter(args: argparse.Namespace) -> list[str]:
+def check_segmenter(args: argparse.Namespace, *, int8: bool) -> list[str]:
     """Prints all figures; returns what is wrong with the file."""
     segmenter = TFLiteSegmenter(args.tflite)
     print(f"classes: {', '.join(segmenter.class_names)}")
@@ -36,7 +34,9 @@ def check_segmenter(args: argparse.Namespace) -> list[str]:
     data = load_label_split(args.data_dir, segmenter.class_names, test=True)
     model = load_detector(args.weights) if args.weights else None
     faults = compare_scores(segmenter, model, data, args)
-    return faults if args.no_mediapipe else faults + compare_with_mediapipe(segmenter, model, data, args.tflite)
+    if not args.no_mediapipe:
+        faults += compare_with_mediapipe(segmenter, model, data, args.tflite, int8=int8)
+    return faults
 
 
 def compare_scores(segmenter: TFLiteSegmenter, model, data: SegmentationData, args: argparse.Namespace) -> list[str]:
@@ -56,7 +56,9 @@ def compare_scores(segmenter: TFLiteSegmenter, model, data: SegmentationData, ar
     return [f"mIoU is {drop:.2f} points below Keras' (at most {args.max_drop})"] if drop > args.max_drop else []
 
 
-def compare_with_mediapipe(segmenter: TFLiteSegmenter, model, data: SegmentationData, path: Path) -> list[str]:
+def compare_with_mediapipe(
+    segmenter: TFLiteSegmenter, model, data: SegmentationData, path: Path, *, int8: bool
+) -> list[str]:
     """Runs some pictures of the network's size in MediaPipe's ImageSegmenter, and compares its category masks."""
     chosen = np.linspace(0, len(data) - 1, min(MEDIAPIPE_PICTURES, len(data))).astype(int)
     images = [resize_image(read_image(data.records[index].path), segmenter.input_size) for index in chosen]
@@ -64,7 +66,6 @@ def compare_with_mediapipe(segmenter: TFLiteSegmenter, model, data: Segmentation
     faults = [] if names == segmenter.class_names else [f"MediaPipe reads the labels {names}"]
     others = {"the file": (segmenter, MIN_SAME_PIXELS)}
     if model is not None:
-        int8 = "QUANTIZE" in list_ops(read_content(path))
         others["Keras"] = (model, MIN_SAME_PIXELS_INT8 if int8 else MIN_SAME_PIXELS)
     for name, (other, least) in others.items():
         same = float(np.mean([np.mean(own == mask) for own, mask in zip(other.segment(images), masks, strict=True)]))

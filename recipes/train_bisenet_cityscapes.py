@@ -14,13 +14,9 @@ segmenter.tflite.
 """
 
 from segmenter_run import parse_args, train
+from train_bisenet_camvid import PAPER, SCRATCH_RATE
 
 from keras_lightdet import BiSeNet
-
-# The paper's, of training from a classifier's weights.
-PAPER = {"scales": (0.75, 2.0), "rate": 0.025, "batch_size": 16, "decay": 0.0001}
-SCRATCH_RATE = 2e-3
-
 
 if __name__ == "__main__":
     args = parse_args(

@@ -14,13 +14,9 @@ segmenter.tflite.
 """
 
 from segmenter_run import parse_args, train
+from train_dfanet_camvid import PAPER, SCRATCH_RATE
 
 from keras_lightdet import DFANet
-
-# The paper's, of training from a classifier's weights.
-PAPER = {"scales": (0.75, 1.75), "rate": 0.2, "batch_size": 48, "decay": 1e-05}
-SCRATCH_RATE = 1e-2
-
 
 if __name__ == "__main__":
     args = parse_args(

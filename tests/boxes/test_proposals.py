@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_loops import overlap
 
 from keras_lightdet.boxes import ProposalSpec, PyramidAnchors, append_true_boxes, propose
 from keras_lightdet.deploy import verify
@@ -27,11 +28,6 @@ def random_case(seed, batch, *, step=None):
     return logits, random.normal(0, 0.5, (batch, sum(COUNTS), 4)).astype("float32")
 
 
-def iou(a, b):
-    shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
 def proposed_by_loops(logits, deltas, spec, counts):
     """Proposals of one picture in double precision: rows of (box, score), best first; None if an IoU is on the edge."""
     anchors, kept = ANCHORS.place(SIZE).astype(float), []
@@ -48,10 +44,10 @@ def proposed_by_loops(logits, deltas, spec, counts):
             box = np.clip([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 0, [SIZE[1], SIZE[0]] * 2)
             if min(box[2] - box[0], box[3] - box[1]) < spec.min_size:
                 continue
-            overlaps = [iou(box, other) for _, other in of_level]
-            if any(abs(overlap - spec.iou_threshold) < 1e-4 for overlap in overlaps):
+            overlaps = [overlap(box, other) for _, other in of_level]
+            if any(abs(each - spec.iou_threshold) < 1e-4 for each in overlaps):
                 return None
-            if all(overlap <= spec.iou_threshold for overlap in overlaps):
+            if all(each <= spec.iou_threshold for each in overlaps):
                 of_level.append((logits[n], box))
         kept += of_level
     kept = sorted(kept, key=lambda pair: -pair[0])[: spec.post_nms_top_k]

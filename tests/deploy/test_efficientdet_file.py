@@ -20,13 +20,7 @@ SELECT = SelectSpec(score_threshold=0.3, iou_threshold=0.5, max_detections=20, s
 def liven(detector, pictures):
     """Gives norms that have seen the pictures, and predictions that differ clearly from place to place."""
     batch = np.stack([resize_image(picture, detector.input_size) for picture in pictures]).astype("float32")
-    norms = [layer for layer in detector._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.momentum = 0.0
-    detector(batch, training=True)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
+    detector(batch, training=True)  # the averages start at the first batch
     raw = detector(batch)
     for part, key, wanted in (("class", "class_logits", 1.5), ("box", "box_deltas", 0.5)):
         layer = detector.network.get_layer(f"predict_{part}")

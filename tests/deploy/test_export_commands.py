@@ -69,6 +69,7 @@ def test_a_file_is_written_checked_and_timed(run_command, tmp_path):
 
 
 def test_a_segmenters_masks_in_mediapipe_are_compared_with_the_file_and_with_keras(run_command, tmp_path):
+    pytest.importorskip("mediapipe")
     scenes = draw_label_scenes(tmp_path / "scenes", {"train": 3, "val": 2}, seed=1)
     names = load_segmentation(scenes, "train").class_names
     weights, file = save_weights(small_bisenet(names), tmp_path / "a.weights.h5"), tmp_path / "a.tflite"

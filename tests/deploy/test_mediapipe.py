@@ -75,8 +75,14 @@ def test_whole_pixels_are_cut_off():
 
 
 def test_differences_are_counted():
-    first = Detections(np.float32([[0, 0, 10, 10], [20, 20, 40, 40], [5, 5, 9, 9]]), np.ones(3), np.array([0, 1, 1]))
-    # The first is off by 1 pixel, the second has another label, the third is off by 3.
-    other = Detections(np.float32([[0, 0, 10, 11], [20, 20, 40, 40], [5, 5, 9, 12]]), np.ones(3), np.array([0, 0, 1]))
+    boxes = np.float32([[0, 0, 10, 10], [20, 20, 40, 40], [5, 5, 9, 9], [50, 50, 80, 80]])
+    first = Detections(boxes, np.ones(4), np.array([0, 1, 1, 1]))
+    # The first is off by 1 pixel, the second has another label, the third is off by 3, the last by 5.
+    boxes = np.float32([[0, 0, 10, 11], [20, 20, 40, 40], [5, 5, 9, 12], [50, 50, 80, 85]])
+    other = Detections(boxes, np.ones(4), np.array([0, 0, 1, 1]))
     found = compare_detections(first, other)
-    assert (found.compared, found.missing, found.max_distance) == (3, 2, 1.0)
+    assert (found.compared, found.missing, found.max_distance) == (4, 3, 1.0)
+    none = Detections(boxes[:0], np.ones(0), np.zeros(0, int))
+    found = compare_detections(first, none)
+    assert (found.compared, found.missing, found.max_distance) == (4, 4, 0.0)
+    assert compare_detections(none, first).compared == 0
