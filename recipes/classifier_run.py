@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-from shared_run import report_errors
+from shared_run import report_errors, train_resumable
 
 from keras_lightdet import training
 from keras_lightdet.data import (
@@ -21,7 +21,7 @@ from keras_lightdet.data import (
     load_class_folders,
 )
 from keras_lightdet.evaluation import EvaluateClassifier
-from keras_lightdet.weights import SUFFIX, load_weights
+from keras_lightdet.weights import SUFFIX
 
 IMAGE_SIZE, MOMENTUM = 224, 0.9
 DEMO = {"epochs": 20, "batch_size": 32, "image_size": 64, "train": 200, "val": 40}
@@ -104,7 +104,6 @@ def _train(args: argparse.Namespace, build: Callable[..., keras.Model], schedule
     _compile(model, schedule, args.batch_size, steps_per_epoch * args.epochs)
     best_path = args.output_dir / f"best{SUFFIX}"
     _fit(model, args, train_data, test_data, steps_per_epoch, best_path)
-    load_weights(model, best_path)
     figures = model.evaluate(class_test_batches(test_data, size, args.batch_size), verbose=0, return_dict=True)
     print(f"best weights {best_path}: top-1 error {100 * (1 - figures['accuracy']):.1f} %")
 
@@ -138,32 +137,19 @@ def _fit(
     best_path: Path,
 ) -> None:
     """Trains, or goes on with it."""
-    folder, size, failures = args.output_dir, args.image_size, DecodeFailures()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "labels.txt").write_text("\n".join(train_data.class_names) + "\n", encoding="utf-8")
+    size, failures = args.image_size, DecodeFailures()
+
+    def batches(step: int):
+        return class_train_batches(
+            train_data, size, args.batch_size, seed=args.seed, start_step=step, failures=failures
+        )
+
     test_batches = class_test_batches(test_data, size, args.batch_size, failures=failures)
     scores = EvaluateClassifier(test_batches, best_path=best_path)
-    log = training.RunLog(folder / "metrics.json", best=scores.monitor)
+    guard = training.RaiseOnNonFinite()
     config = {key: getattr(args, key) for key in ("variant", "epochs", "batch_size", "image_size", "seed")}
     config |= {"classes": list(train_data.class_names), "data": fingerprint(train_data)}
-    checkpoint = training.TrainingCheckpoint(folder / "last", stateful=(scores, log), run_config=config)
-    training.fit_resumable(
-        model,
-        lambda step: class_train_batches(
-            train_data, size, args.batch_size, seed=args.seed, start_step=step, failures=failures
-        ),
-        epochs=args.epochs,
-        steps_per_epoch=steps_per_epoch,
-        checkpoint=checkpoint,
-        callbacks=[
-            training.RaiseOnNonFinite(),
-            scores,
-            log,
-            training.ProgressLines(),
-            keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
-        ],
-        resume=args.resume,
-    )
+    train_resumable(model, batches, args, steps_per_epoch=steps_per_epoch, scores=scores, guard=guard, config=config)
 
 
 def fingerprint(data: ClassData) -> str:

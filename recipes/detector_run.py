@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import hashlib
-import json
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -16,10 +15,11 @@ from shared_run import (
     SHOWN_ISSUES,
     add_run_flags,
     add_weights_flags,
-    calibration_pictures,
-    check_file,
+    export_checked,
     refuse_two_starts,
     start_from,
+    tell_scores,
+    train_resumable,
 )
 
 from keras_lightdet import deploy, evaluation, training
@@ -35,7 +35,7 @@ from keras_lightdet.data import (
     steps_per_epoch,
     train_batches,
 )
-from keras_lightdet.weights import SUFFIX, load_weights, read_record
+from keras_lightdet.weights import SUFFIX, read_record
 
 DEMO = {"epochs": 50, "batch_size": 8, "input_size": 192, "train": 400, "test": 100}
 # A run of minutes needs larger steps, and pictures that are varied less.
@@ -187,19 +187,10 @@ class DetectorRun:
 
     def fit(self, model) -> None:
         """Trains a compiled model, or goes on with it, and leaves its best weights in it."""
-        args, folder = self.args, self.args.output_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "labels.txt").write_text("\n".join(self.class_names) + "\n", encoding="utf-8")
-        failures = DecodeFailures()
-        scores = evaluation.EvaluateDetector(
-            self.splits.test, metric=self.metric, batch_size=args.batch_size, best_path=self.best_path
-        )
-        log = training.RunLog(folder / "metrics.json", best=scores.monitor)
-        checkpoint = training.TrainingCheckpoint(folder / "last", stateful=(scores, log), run_config=self._config())
-        board = keras.callbacks.TensorBoard(folder / "logs", write_graph=False)
-        training.fit_resumable(
-            model,
-            lambda step: train_batches(
+        args, failures = self.args, DecodeFailures()
+
+        def batches(step: int):
+            return train_batches(
                 self.splits.train,
                 self._made_size,
                 args.batch_size,
@@ -209,44 +200,31 @@ class DetectorRun:
                 start_step=step,
                 strict=args.strict,
                 failures=failures,
-            ),
-            epochs=args.epochs,
-            steps_per_epoch=self.steps_per_epoch,
-            checkpoint=checkpoint,
-            callbacks=[training.StopOnNonFinite(self.splits.train), scores, log, training.ProgressLines(), board],
-            resume=args.resume,
+            )
+
+        scores = evaluation.EvaluateDetector(
+            self.splits.test, metric=self.metric, batch_size=args.batch_size, best_path=self.best_path
         )
-        load_weights(model, self.best_path)
+        guard = training.StopOnNonFinite(self.splits.train)
+        steps = self.steps_per_epoch
+        train_resumable(model, batches, args, steps_per_epoch=steps, scores=scores, guard=guard, config=self._config())
 
     def finish(self, model) -> None:
         """Scores the best weights by every rule, draws predictions beside the truth, and exports."""
-        folder, test = self.args.output_dir, self.splits.test
-        detections = evaluation.predict_data(model, test, self.args.batch_size)
+        args, folder, test = self.args, self.args.output_dir, self.splits.test
+        detections = evaluation.predict_data(model, test, args.batch_size)
         results = {
             "voc07": evaluation.evaluate_voc(test, detections, metric="voc07"),
             "voc": evaluation.evaluate_voc(test, detections, metric="area"),
             "coco": evaluation.evaluate_coco(test, detections),
         }
-        scores = {name: evaluation.result_as_data(result) for name, result in results.items()}
-        (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        tell_scores(results, folder, self.best_path)
         evaluation.plot_precision_recall(results["voc"], folder / "precision_recall.png")
         evaluation.save_prediction_grid(test, detections, folder / "predictions.png", pictures=GRID_PICTURES)
-        for name, result in results.items():
-            print(f"\n{name}\n{evaluation.class_table(result)}")
-        print(
-            f"\nbest weights {self.best_path}, pictures {folder / 'predictions.png'}, scores {folder / 'scores.json'}"
-        )
-        if self.args.export:
-            self._export(model)
-
-    def _export(self, model) -> None:
-        """Writes the int8 file and hands it to export/check_tflite.py, as a user would."""
-        path = self.args.output_dir / "detector.tflite"
-        print(f"\nexporting {path}", flush=True)
-        calibration = calibration_pictures(self.splits.train.records)
-        deploy.export_tflite(model, path, quantize="int8", calibration=calibration)
-        data = ("--data-dir", str(self.args.data_dir), "--format", self.args.format) if self.args.data_dir else ()
-        check_file(path, self.best_path, *data)
+        if args.export:
+            data = ("--data-dir", str(args.data_dir), "--format", args.format) if args.data_dir else ()
+            path, records = folder / "detector.tflite", self.splits.train.records
+            export_checked(model, deploy.export_tflite, path, records, self.best_path, *data)
 
     @property
     def _sizes(self) -> tuple[tuple[int, int], ...]:

@@ -15,11 +15,12 @@ from shared_run import (
     SHOWN_ISSUES,
     add_run_flags,
     add_weights_flags,
-    calibration_pictures,
-    check_file,
+    export_checked,
     refuse_two_starts,
     report_errors,
     start_from,
+    tell_scores,
+    train_resumable,
 )
 
 from keras_lightdet import deploy, evaluation, training
@@ -34,7 +35,7 @@ from keras_lightdet.data import (
     segmentation_splits,
 )
 from keras_lightdet.files import file_sha256
-from keras_lightdet.weights import SUFFIX, load_weights
+from keras_lightdet.weights import SUFFIX
 
 DEMO = {"epochs": 30, "batch_size": 8, "height": 128, "width": 160, "train": 300, "val": 60}
 DEMO_AUGMENT = SegmentAugmentSpec(scales=(0.75, 1.33))
@@ -150,19 +151,10 @@ class SegmenterRun:
 
     def fit(self, model) -> None:
         """Trains a compiled model, or goes on with it, and leaves its best weights in it."""
-        args, folder = self.args, self.args.output_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "labels.txt").write_text("\n".join(self.class_names) + "\n", encoding="utf-8")
-        failures = DecodeFailures()
-        scores = evaluation.EvaluateSegmenter(
-            self.val, batch_size=args.batch_size, best_path=self.best_path, every=args.evaluate_every
-        )
-        log = training.RunLog(folder / "metrics.json", best=scores.monitor)
-        checkpoint = training.TrainingCheckpoint(folder / "last", stateful=(scores, log), run_config=self._config())
-        board = keras.callbacks.TensorBoard(folder / "logs", write_graph=False)
-        training.fit_resumable(
-            model,
-            lambda step: segment_train_batches(
+        args, failures = self.args, DecodeFailures()
+
+        def batches(step: int):
+            return segment_train_batches(
                 self.train,
                 args.input_size,
                 args.batch_size,
@@ -172,41 +164,29 @@ class SegmenterRun:
                 start_step=step,
                 strict=args.strict,
                 failures=failures,
-            ),
-            epochs=args.epochs,
-            steps_per_epoch=self.steps_per_epoch,
-            checkpoint=checkpoint,
-            callbacks=[training.StopOnNonFinite(self.train), scores, log, training.ProgressLines(), board],
-            resume=args.resume,
+            )
+
+        scores = evaluation.EvaluateSegmenter(
+            self.val, batch_size=args.batch_size, best_path=self.best_path, every=args.evaluate_every
         )
-        load_weights(model, self.best_path)
+        guard = training.StopOnNonFinite(self.train)
+        steps = self.steps_per_epoch
+        train_resumable(model, batches, args, steps_per_epoch=steps, scores=scores, guard=guard, config=self._config())
 
     def finish(self, model) -> None:
         """Scores the best weights at full label size, plain and with flips, draws some answers, and exports."""
-        folder, test, batch_size = self.args.output_dir, self.test, self.args.batch_size
+        args, folder, test = self.args, self.args.output_dir, self.test
         results = {
-            "test": evaluation.evaluate_segmenter(model, test, batch_size),
-            "test, flipped too": evaluation.evaluate_segmenter(model, test, batch_size, flip=True),
+            "test": evaluation.evaluate_segmenter(model, test, args.batch_size),
+            "test, flipped too": evaluation.evaluate_segmenter(model, test, args.batch_size, flip=True),
         }
-        scores = {name: evaluation.result_as_data(result) for name, result in results.items()}
-        (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        tell_scores(results, folder, self.best_path)
         chosen = np.linspace(0, len(test) - 1, min(GRID_PICTURES, len(test))).astype(int).tolist()
         found = {index: model.segment(test.records[index].path) for index in chosen}
         evaluation.save_label_grid(test, found, folder / "predictions.png")
-        for name, result in results.items():
-            print(f"\n{name}\n{evaluation.class_table(result)}")
-        print(
-            f"\nbest weights {self.best_path}, pictures {folder / 'predictions.png'}, scores {folder / 'scores.json'}"
-        )
-        if self.args.export:
-            self._export(model)
-
-    def _export(self, model) -> None:
-        """Writes the int8 file and hands it to export/check_tflite.py, as a user would."""
-        path = self.args.output_dir / "segmenter.tflite"
-        print(f"\nexporting {path}", flush=True)
-        deploy.export_segmenter(model, path, quantize="int8", calibration=calibration_pictures(self.train.records))
-        check_file(path, self.best_path, "--data-dir", str(self.args.data_dir))
+        if args.export:
+            path, data = folder / "segmenter.tflite", ("--data-dir", str(args.data_dir))
+            export_checked(model, deploy.export_segmenter, path, self.train.records, self.best_path, *data)
 
     def _load(self) -> tuple[SegmentationData, SegmentationData, SegmentationData]:
         """Returns what to train on, to choose the best weights by, and to score on; the last two may be the same."""

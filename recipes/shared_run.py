@@ -1,14 +1,18 @@
-"""What the recipes of detectors and of segmenters share: flags, a start from weights, and the check of the file."""
+"""What the recipes share: flags, a start from weights, the run itself, its scores, and the check of the file."""
 
 import argparse
+import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import keras
 import numpy as np
+import tensorflow as tf
 
+from keras_lightdet import evaluation, training
 from keras_lightdet.errors import LightdetError
 from keras_lightdet.images import read_image
 from keras_lightdet.weights import load_trunk, load_weights, read_record
@@ -69,14 +73,73 @@ def start_from(model, weights: str | None, class_names: tuple[str, ...]) -> None
     print(f"started from {weights}" + ("" if same else ", class predictions anew"))
 
 
-def calibration_pictures(records: Sequence):
-    """Reads pictures spread over the records, one at a time."""
-    chosen = np.linspace(0, len(records) - 1, min(CALIBRATION_PICTURES, len(records))).astype(int)
-    return (read_image(records[index].path) for index in chosen)
+def train_resumable(
+    model: keras.Model,
+    batches: Callable[[int], tf.data.Dataset],
+    args: argparse.Namespace,
+    *,
+    steps_per_epoch: int,
+    scores: evaluation.KeepBestWeights,
+    guard: keras.callbacks.Callback,
+    config: Mapping,
+) -> None:
+    """Trains a compiled model, or goes on with it, and leaves its best weights in it.
+
+    Args:
+        model: The model, with its `class_names`.
+        batches: Makes the batches from a step of the run on.
+        args: With `output_dir`, `epochs` and `resume`.
+        steps_per_epoch: Batches of an epoch.
+        scores: What keeps the best weights.
+        guard: What halts a run whose loss is not finite.
+        config: What must stay the same for a run to be resumed.
+    """
+    folder = args.output_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labels.txt").write_text("\n".join(model.class_names) + "\n", encoding="utf-8")
+    log = training.RunLog(folder / "metrics.json", best=scores.monitor)
+    checkpoint = training.TrainingCheckpoint(folder / "last", stateful=(scores, log), run_config=config)
+    board = keras.callbacks.TensorBoard(folder / "logs", write_graph=False)
+    training.fit_resumable(
+        model,
+        batches,
+        epochs=args.epochs,
+        steps_per_epoch=steps_per_epoch,
+        checkpoint=checkpoint,
+        callbacks=[guard, scores, log, training.ProgressLines(), board],
+        resume=args.resume,
+    )
+    load_weights(model, scores.best_path)
 
 
-def check_file(path: Path, weights: Path, *flags: str) -> None:
-    """Hands a .tflite to export/check_tflite.py, as a user would, and ends with its exit code if it fails."""
+def tell_scores(results: Mapping, folder: Path, best_path: Path) -> None:
+    """Writes results by name to `scores.json`, and prints them and where everything is."""
+    scores = {name: evaluation.result_as_data(result) for name, result in results.items()}
+    (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    for name, result in results.items():
+        print(f"\n{name}\n{evaluation.class_table(result)}")
+    print(f"\nbest weights {best_path}, pictures {folder / 'predictions.png'}, scores {folder / 'scores.json'}")
+
+
+def export_checked(model, export: Callable, path: Path, records: Sequence, weights: Path, *flags: str) -> None:
+    """Writes the int8 .tflite and hands it to export/check_tflite.py, as a user would.
+
+    Args:
+        model: The model.
+        export: `deploy.export_tflite` or `deploy.export_segmenter`.
+        path: Of the file.
+        records: Whose pictures it is calibrated with.
+        weights: What the file is compared with.
+        *flags: More of the command's flags.
+    """
+    print(f"\nexporting {path}", flush=True)
+    export(model, path, quantize="int8", calibration=_calibration_pictures(records))
     checked = subprocess.run([sys.executable, str(CHECK), str(path), "--weights", str(weights), *flags], check=False)
     if checked.returncode:
         sys.exit(checked.returncode)  # the command has said what is wrong with the file
+
+
+def _calibration_pictures(records: Sequence):
+    """Reads pictures spread over the records, one at a time."""
+    chosen = np.linspace(0, len(records) - 1, min(CALIBRATION_PICTURES, len(records))).astype(int)
+    return (read_image(records[index].path) for index in chosen)

@@ -47,7 +47,7 @@ def test_worse_weights_do_not_replace_better_ones(model, batches, tmp_path):
     load_weights(model, path)
     np.testing.assert_array_equal(model.get_layer("classifier").get_weights()[0], RIGHT)
     assert read_record(path)["architecture"] == {"builder": "Two"}
-    assert scores.get_state() == {"best_score": 1.0}
+    assert scores.get_state() == {"best_score": 1.0, "best_epoch": 1}
 
 
 def test_a_resumed_run_knows_the_best_score_unless_the_file_is_gone(model, batches, tmp_path):
