@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import keras
-from keras import layers
 
 from keras_lightdet.backbones.imagenet import MEAN, STD, classifier, normalized_images
-from keras_lightdet.layers import TORCH_NORM, NormSpec, activate, conv_bn_act, depthwise_bn_act, he_normal
+from keras_lightdet.layers import TORCH_NORM, NormSpec, Squeeze, conv_bn_act, inverted_residual, round_width
 
 NORM = NormSpec(momentum=0.99, epsilon=1e-3)
-WIDTH_UNIT = 8  # channels come in multiples
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
-SQUEEZE = 0.25  # of a block's input channels
+SQUEEZE = Squeeze(0.25, "silu", "sigmoid")
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
@@ -142,16 +140,16 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
     survived, blocks = 0, sum(repeats)
     for index, (stage, count) in enumerate(zip(STAGES, repeats, strict=True), start=1):
         for block in range(1, count + 1):
-            x = _mbconv(
+            x = inverted_residual(
                 x,
                 round_width(stage.width * width),
                 stage.kernel_size,
                 stage.strides if block == 1 else 1,
-                stage.expansion,
-                squeeze=not chosen.lite,
+                expansion=stage.expansion,
                 activation=activation,
+                squeeze=None if chosen.lite else SQUEEZE,
                 drop=drop_connect * survived / blocks,
-                form=form,
+                **form._asdict(),
                 name=f"stage{index}_block{block}",
             )
             survived += 1
@@ -170,55 +168,9 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
     return classifier(images, x, num_classes, architecture, dropout=chosen.dropout, name=name)
 
 
-def round_width(width: float) -> int:
-    """Returns the nearest multiple of 8, 8 at least, that is not below nine tenths of `width`."""
-    rounded = max(WIDTH_UNIT, int(width + WIDTH_UNIT / 2) // WIDTH_UNIT * WIDTH_UNIT)
-    return rounded if rounded >= 0.9 * width else rounded + WIDTH_UNIT
-
-
 def scaled_repeats(depth: float, *, fixed_ends: bool) -> list[int]:
     """Returns the blocks of each stage, rounded up; `fixed_ends` leaves the first and the last stage as they are."""
     repeats = [math.ceil(depth * stage.repeats) for stage in STAGES]
     if fixed_ends:
         repeats[0], repeats[-1] = STAGES[0].repeats, STAGES[-1].repeats
     return repeats
-
-
-def _mbconv(
-    x: keras.KerasTensor,
-    width: int,
-    kernel_size: int,
-    strides: int,
-    expansion: int,
-    *,
-    squeeze: bool,
-    activation: str,
-    drop: float,
-    form: Convention,
-    name: str,
-) -> keras.KerasTensor:
-    """Inverted residual block (Sandler et al. 2018, fig. 3b) with squeeze-and-excitation (Hu et al. 2018)."""
-    shortcut, given = x, x.shape[-1]
-    if expansion != 1:
-        x = conv_bn_act(x, given * expansion, activation=activation, norm=form.norm, name=f"{name}_expand")
-    x = depthwise_bn_act(x, kernel_size, strides, activation=activation, **form._asdict(), name=f"{name}_depthwise")
-    if squeeze:
-        x = _squeeze_excite(x, max(1, int(SQUEEZE * given)), activation, name=f"{name}_squeeze")
-    x = conv_bn_act(x, width, activation=None, norm=form.norm, name=f"{name}_project")
-    if strides != 1 or given != width:
-        return x
-    if drop:
-        x = layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
-    return layers.Add(name=f"{name}_add")([x, shortcut])
-
-
-def _squeeze_excite(x: keras.KerasTensor, width: int, activation: str, *, name: str) -> keras.KerasTensor:
-    """Weighs the channels by what the whole picture shows."""
-
-    def conv(y: keras.KerasTensor, filters: int, act: str, part: str) -> keras.KerasTensor:
-        y = layers.Conv2D(filters, 1, kernel_initializer=he_normal(), name=f"{name}_{part}")(y)
-        return activate(y, act, name=f"{name}_{part}_act")
-
-    y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
-    y = conv(conv(y, width, activation, "reduce"), x.shape[-1], "sigmoid", "expand")
-    return layers.Multiply(name=f"{name}_weigh")([x, y])

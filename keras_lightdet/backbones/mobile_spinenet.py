@@ -1,10 +1,10 @@
 """Mobile SpineNet (Du et al. 2020, appendix A): a scale-permuted network of inverted residuals."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import keras
-from keras import layers
 
 from keras_lightdet.backbones.imagenet import classifier, normalized_images
 from keras_lightdet.backbones.scale_permuted import (
@@ -15,13 +15,12 @@ from keras_lightdet.backbones.scale_permuted import (
     enlarge,
     permute_scales,
 )
-from keras_lightdet.layers import activate, conv_bn_act, depthwise_bn_act
-from keras_lightdet.layers.conv import he_normal
+from keras_lightdet.layers import Squeeze, conv_bn_act, depthwise_bn_act, inverted_residual
 
 KIND = "mbconv"
 WIDTHS = {0: 8, 1: 16, 2: 24, 3: 40, 4: 80, 5: 112, 6: 112, 7: 112}  # by level, before scaling; 0 is the stem
 EXPANSION = 6
-SQUEEZE = 0.2  # channels inside squeeze-and-excitation over those the block is given
+SQUEEZE = Squeeze(0.2, "relu", "hard_sigmoid")
 
 # Mobile SpineNet-49 (the released code), blocks 2 to 17.
 MOBILE_SPINENET = tuple(
@@ -96,9 +95,10 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
     widths = {level: int(width * scaling.width) for level, width in WIDTHS.items()}
     images, x = normalized_images(input_shape, num_classes)
     x = conv_bn_act(x, widths[0], 3, 2, activation=activation, name="stem")
+    mbconv = partial(inverted_residual, expansion=EXPANSION, activation=activation, squeeze=SQUEEZE)
     stem = []
     for level in (1, 2):
-        x = _mbconv(x, widths[level], level, activation, name=f"block{level - 1}")
+        x = mbconv(x, widths[level], strides=level, name=f"block{level - 1}")
         stem.append(Node(level, KIND, x))
 
     def resample(node: Node, block: Block, *, name: str) -> keras.KerasTensor:
@@ -111,8 +111,7 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
         return conv_bn_act(x, widths[block.level], activation=None, name=f"{name}_match")
 
     def transform(x: keras.KerasTensor, block: Block, index: int, *, name: str) -> keras.KerasTensor:
-        rate = stochastic_depth * (index + 1) / len(blocks)
-        return _mbconv(x, widths[block.level], 1, activation, rate, name=name)
+        return mbconv(x, widths[block.level], drop=stochastic_depth * (index + 1) / len(blocks), name=name)
 
     outputs = permute_scales(stem, blocks, resample=resample, transform=transform, activation=activation)
     pyramid = {
@@ -129,29 +128,3 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
         "stochastic_depth": stochastic_depth,
     }
     return classifier(images, average_levels(pyramid, images), num_classes, architecture, name=name)
-
-
-def _mbconv(
-    x: keras.KerasTensor, width: int, strides: int, activation: str, rate: float = 0.0, *, name: str
-) -> keras.KerasTensor:
-    """1x1 to widen, depthwise, squeeze-and-excitation, linear 1x1; a shortcut where the shape stays."""
-    shortcut, given = x, x.shape[-1]
-    x = conv_bn_act(x, EXPANSION * given, activation=activation, name=f"{name}_expand")
-    x = depthwise_bn_act(x, 3, strides, activation=activation, name=f"{name}_depthwise")
-    x = _squeeze_excite(x, max(1, int(SQUEEZE * given)), name=f"{name}_squeeze")
-    x = conv_bn_act(x, width, activation=None, name=f"{name}_project")
-    if strides != 1 or given != width:
-        return x
-    if rate:  # one draw for all that a picture has here: stochastic depth
-        x = layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
-    return layers.Add(name=f"{name}_add")([shortcut, x])
-
-
-def _squeeze_excite(x: keras.KerasTensor, inner: int, *, name: str) -> keras.KerasTensor:
-    """Weighs the channels by what the whole map holds (Hu et al. 2018); the gate is a hard sigmoid."""
-    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
-    gate = layers.Conv2D(inner, 1, kernel_initializer=he_normal(), name=f"{name}_reduce")(gate)
-    gate = activate(gate, "relu", name=f"{name}_act")
-    gate = layers.Conv2D(x.shape[-1], 1, kernel_initializer=he_normal(), name=f"{name}_expand")(gate)
-    gate = activate(gate, "hard_sigmoid", name=f"{name}_gate")
-    return layers.Multiply(name=f"{name}_weigh")([x, gate])

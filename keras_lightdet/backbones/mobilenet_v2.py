@@ -3,10 +3,9 @@
 from typing import NamedTuple
 
 import keras
-from keras import layers
 
 from keras_lightdet.backbones.imagenet import MEAN, STD, classifier, normalized_images
-from keras_lightdet.layers import NORM, TORCH_NORM, NormSpec, conv_bn_act, depthwise_bn_act
+from keras_lightdet.layers import NORM, TORCH_NORM, NormSpec, conv_bn_act, inverted_residual, round_width
 
 STEM_WIDTH = 32
 LAST_WIDTH = 1280  # never narrowed, as in the authors' code; only widths above 1 scale it
@@ -21,7 +20,6 @@ STAGES = (
     (6, 320, 1, 1),
 )
 LEVELS = {2: "P2", 3: "P3", 5: "P4", 7: "P5"}  # the last stage at each stride
-MULTIPLE = 8  # of all channels
 DROPOUT = 0.2
 
 
@@ -81,11 +79,12 @@ def MobileNetV2(  # noqa: N802 - builders are CapWords
     features = {}
     for stage, (expansion, channels, count, strides) in enumerate(STAGES, start=1):
         for block in range(1, count + 1):
-            x = _inverted_residual(
+            x = inverted_residual(
                 x,
                 round_width(channels * width),
-                strides if block == 1 else 1,
-                expansion,
+                strides=strides if block == 1 else 1,
+                expansion=expansion,
+                activation="relu6",
                 **form,
                 name=f"stage{stage}_block{block}",
             )
@@ -96,23 +95,3 @@ def MobileNetV2(  # noqa: N802 - builders are CapWords
     x = conv_bn_act(x, round_width(LAST_WIDTH * max(1.0, width)), activation="relu6", **form, name="last")
     architecture = {"builder": "MobileNetV2", "width": width, "convention": convention}
     return classifier(images, x, num_classes, architecture, dropout=DROPOUT, name=name)
-
-
-def round_width(channels: float) -> int:
-    """Rounds to the nearest multiple of 8, or to the next above where that would lose more than a tenth."""
-    rounded = max(MULTIPLE, int(channels + MULTIPLE / 2) // MULTIPLE * MULTIPLE)
-    return rounded + MULTIPLE if rounded < 0.9 * channels else rounded
-
-
-def _inverted_residual(
-    x: keras.KerasTensor, channels: int, strides: int, expansion: int, *, padding: str, norm: NormSpec, name: str
-) -> keras.KerasTensor:
-    """1x1 to widen, depthwise, linear 1x1 to narrow; the shortcut joins the narrow ends (fig. 3b)."""
-    shortcut = x
-    if expansion != 1:
-        x = conv_bn_act(x, expansion * x.shape[-1], activation="relu6", norm=norm, name=f"{name}_expand")
-    x = depthwise_bn_act(x, 3, strides, activation="relu6", padding=padding, norm=norm, name=f"{name}_depthwise")
-    x = conv_bn_act(x, channels, activation=None, norm=norm, name=f"{name}_project")
-    if strides != 1 or shortcut.shape[-1] != channels:
-        return x
-    return layers.Add(name=f"{name}_add")([shortcut, x])

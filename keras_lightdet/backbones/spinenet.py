@@ -17,7 +17,7 @@ from keras_lightdet.backbones.scale_permuted import (
     enlarge,
     permute_scales,
 )
-from keras_lightdet.layers import DropBlock, activate, conv_bn_act
+from keras_lightdet.layers import DropBlock, activate, add_shortcut, conv_bn_act
 
 STEM_WIDTH = 64  # of the first convolution, in every size
 STEM_KIND = "bottleneck"
@@ -194,6 +194,4 @@ def _residual(
     depth_rate, block_rate = rates
     if block_rate:
         x = DropBlock(block_rate, name=f"{name}_drop_block")(x)
-    if depth_rate:  # one draw for all that a picture has here: stochastic depth
-        x = layers.Dropout(depth_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
-    return activate(layers.Add(name=f"{name}_add")([shortcut, x]), activation, name=f"{name}_out")
+    return activate(add_shortcut(x, shortcut, depth_rate, name=name), activation, name=f"{name}_out")

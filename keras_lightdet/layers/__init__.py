@@ -18,6 +18,7 @@ from keras_lightdet.layers.enlarge import Enlarge
 from keras_lightdet.layers.fpn import fpn
 from keras_lightdet.layers.fusion import WeightedFusion, fuse
 from keras_lightdet.layers.fusion_graphs import FUSIONS, Fusion
+from keras_lightdet.layers.inverted_residual import Squeeze, add_shortcut, inverted_residual, round_width
 from keras_lightdet.layers.large_separable_conv import large_separable_conv
 from keras_lightdet.layers.light_head import BINS, light_head, predict_anchors
 from keras_lightdet.layers.normalize_images import NormalizeImages
@@ -42,8 +43,10 @@ __all__ = [
     "PSRoIAlign",
     "ResizeLike",
     "RoIAlign",
+    "Squeeze",
     "WeightedFusion",
     "activate",
+    "add_shortcut",
     "batch_norm",
     "conv_bn_act",
     "dense_heads",
@@ -51,6 +54,7 @@ __all__ = [
     "fpn",
     "fuse",
     "he_normal",
+    "inverted_residual",
     "large_separable_conv",
     "light_head",
     "multilevel_roi_align",
@@ -58,5 +62,6 @@ __all__ = [
     "ps_roi_align",
     "resize_maps",
     "roi_align",
+    "round_width",
     "separable_bn_act",
 ]

@@ -10,7 +10,8 @@ from keras import applications
 from keras_lightdet.analysis import cost
 from keras_lightdet.backbones import EfficientNet
 from keras_lightdet.backbones.compound_scaling import Scaling, compound_scaling, scaling_candidates, search_scaling
-from keras_lightdet.backbones.efficientnet import VARIANTS, round_width, scaled_repeats
+from keras_lightdet.backbones.efficientnet import VARIANTS, scaled_repeats
+from keras_lightdet.layers import round_width
 
 # Trainable parameters as google/automl's tests assert them for 1000 classes, and our count of M multiply-adds at the
 # variant's resolution. Published (Tan and Le 2019, table 2; Lite's README): 0.39, 0.70, 1.0, 1.8, 4.2, 9.9, 19 and
