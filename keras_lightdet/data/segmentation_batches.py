@@ -135,19 +135,18 @@ def cut_window(image: tf.Tensor, labels: tf.Tensor, window: tf.Tensor, size: tup
     """
     extent = tf.shape(labels)
     low, high = tf.reverse(window[:2], [0]), tf.reverse(window[2:], [0])
-    places = [
-        (low[axis] + (tf.range(size[axis], dtype=tf.float32) + 0.5) / size[axis] * (high[axis] - low[axis]))
-        * tf.cast(extent[axis], tf.float32)
-        for axis in (0, 1)
-    ]
-    nearest = [tf.cast(tf.floor(place), tf.int32) for place in places]
+    begin, scale = low * tf.cast(extent, tf.float32), (high - low) * tf.cast(extent, tf.float32) / size
+    # Whole and shrunk pictures as the network will see them, see `stretch`; enlarged ones by half-pixel centres.
+    begin += tf.minimum(scale - 1.0, 0.0) / 2
+    places = [begin[axis] + tf.range(size[axis], dtype=tf.float32) * scale[axis] for axis in (0, 1)]
+    nearest = [tf.cast(tf.floor(place + 0.5), tf.int32) for place in places]
     inside = [(near >= 0) & (near < extent[axis]) for axis, near in enumerate(nearest)]
     rows, columns = (tf.clip_by_value(near, 0, extent[axis] - 1) for axis, near in enumerate(nearest))
     within = inside[0][:, None] & inside[1]
     cut = tf.where(within, tf.gather(tf.gather(labels, rows), columns, axis=1), tf.constant(IGNORE, tf.uint8))
     mixed = image
     for axis in (0, 1):
-        mixed = _between(mixed, places[axis] - 0.5, extent[axis], axis)
+        mixed = _between(mixed, places[axis], extent[axis], axis)
     mixed = tf.where(within[..., None], mixed, float(FILL))
     return tf.ensure_shape(mixed, [*size, 3]), tf.ensure_shape(cut, size)
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from keras_lightdet.data import DecodeFailures, SegmentAugmentSpec, load_segmentation, segment_train_batches
 from keras_lightdet.data.segmentation_batches import cut_window
+from keras_lightdet.images import resize_image
 from keras_lightdet.segmentation import IGNORE
 
 GREYS = np.uint8([0, 120, 240])  # of the classes
@@ -81,7 +82,19 @@ def test_crops_are_windows_at_the_pictures_scale(painted):
             assert (image[..., 0] == GREYS[labels]).mean() > 0.9
 
 
-def test_a_window_is_read_at_the_pixels_centres():
+def test_pictures_are_shrunk_as_the_network_will_see_them():
+    """Of noise half a pixel makes another picture; training and `resize_image` differ by up to 1/64 of one."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8)
+    whole = tf.constant([0.0, 0.0, 1.0, 1.0])
+    pixels, _ = cut_window(tf.constant(image), tf.zeros((60, 90), tf.uint8), whole, (32, 50))
+    np.testing.assert_allclose(pixels, resize_image(image, (32, 50)), rtol=0, atol=255 / 64 * 2 + 0.5)
+    # The lower right quarter is the whole of that quarter, which `stretch` would read alone.
+    quarter, _ = cut_window(tf.constant(image), tf.zeros((60, 90), tf.uint8), tf.constant([0.5, 0.5, 1, 1]), (16, 25))
+    seen = resize_image(image[30:, 45:], (16, 25))
+    np.testing.assert_allclose(quarter, seen, rtol=0, atol=255 / 64 * 2 + 0.5)
+
+
+def test_an_enlarged_window_is_read_at_the_pixels_centres():
     image = tf.constant(np.uint8([[[0] * 3, [100] * 3], [[50] * 3, [150] * 3]]))
     labels = tf.constant(np.uint8([[0, 1], [2, 3]]))
     pixels, cut = cut_window(image, labels, tf.constant([0.0, 0.0, 1.0, 1.0]), (4, 4))

@@ -107,8 +107,8 @@ def untrained(model, images, targets):
 )
 def test_every_fusion_trains_every_weight(fusion):
     keras.utils.set_random_seed(0)
-    # At 64 pixels P7 would be P6, and shares of two equal maps have no gradient; nor have Lite's ReLU6, whose 6 a sum of
-    # five maxima passes.
+    # At 64 pixels P7 would be P6, and shares of two equal maps have no gradient; nor have Lite's ReLU6 where a sum of
+    # five maxima passes their 6.
     model = small_efficientdet(variant="d0", fusion=fusion, anchor_scale=1.0, input_shape=(128, 128, 3))
     images, targets = random_batch(boxes=40, side=128)
     for place, side in enumerate((64, 128)):  # for the coarse levels
