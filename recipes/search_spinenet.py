@@ -38,6 +38,7 @@ from keras_lightdet.boxes import PyramidAnchors, SelectSpec
 from keras_lightdet.data import (
     AugmentSpec,
     DetectionData,
+    SceneSpec,
     default_splits,
     draw_scenes,
     load_data,
@@ -59,7 +60,9 @@ PEAK, CLIP_NORM = 1e-3, 10.0  # the demo has its own peak
 AUGMENT = AugmentSpec(zoom_out=0, crop=0, mosaic=0)
 DEFAULTS = {"rounds": 200, "batch": 10, "epochs": 5, "input_size": 512, "batch_size": 8, "hold_out": 1 / 16}
 DEMO = {"rounds": 6, "batch": 3, "epochs": 20, "input_size": 96, "batch_size": 8, "hold_out": 1 / 4}
-DEMO_PICTURES = 64
+DEMO_PICTURES = 160
+# What some hundred steps at 96 pixels can learn to find.
+DEMO_SCENES = SceneSpec(objects=(2, 5), object_sides=(120.0, 400.0), empty=0.0, own_colour=1.0)
 GRAPHS, FOUND = "graphs.jsonl", "found.json"
 
 
@@ -163,7 +166,7 @@ def load(args) -> DetectionData:
     """Returns the pictures of the training split."""
     if args.demo:
         args.data_dir = args.output_dir / "scenes"
-        draw_scenes(args.data_dir, {"trainval": DEMO_PICTURES}, seed=args.seed)
+        draw_scenes(args.data_dir, {"trainval": DEMO_PICTURES}, seed=args.seed, spec=DEMO_SCENES)
     if args.data_dir is None:
         return fetch(args.output_dir.parent / "data").train
     name = "trainval" if args.demo else default_splits(args.data_dir, args.format)[0]

@@ -11,7 +11,7 @@ from keras_lightdet.data.loading import default_splits, load_data
 from keras_lightdet.data.picture_reader import DecodeFailures
 from keras_lightdet.data.pipeline import eval_batches, steps_per_epoch, train_batches
 from keras_lightdet.data.records import DataIssue, DetectionData, ImageRecord, join_data
-from keras_lightdet.data.scenes import draw_label_scenes, draw_scenes
+from keras_lightdet.data.scenes import SceneSpec, draw_label_scenes, draw_scenes
 from keras_lightdet.data.segmentation_batches import SegmentAugmentSpec, segment_train_batches
 from keras_lightdet.data.segmentation_data import (
     SegmentationData,
@@ -32,6 +32,7 @@ __all__ = [
     "ImageRecord",
     "LabelReport",
     "LabelTable",
+    "SceneSpec",
     "SegmentAugmentSpec",
     "SegmentationData",
     "SegmentationRecord",
