@@ -46,8 +46,8 @@ def DFANet(  # noqa: N802 - builders are CapWords
     """Builds DFANet.
 
     The authors published no code: blocks and the decoder's kernels are the reading whose multiply-adds fit all rows of
-    the paper but those of B without its low-level branch. What is `None` comes from the record of `weights`, else from
-    the paper.
+    the paper but those of B without its low-level branch. The attention's weights pass a sigmoid, see `fc_attention`.
+    What is `None` comes from the record of `weights`, else from the paper.
 
     Args:
         num_classes: Classes to tell apart; 19, those of Cityscapes.
