@@ -16,8 +16,7 @@ import numpy as np
 from detector_files import load_detector, load_split
 from segmenter_check import check_segmenter, is_segmenter
 
-from keras_lightdet.boxes.detections import SHOWN_SCORE, Detections
-from keras_lightdet.data.records import DetectionData
+from keras_lightdet.data.detection.records import DetectionData
 from keras_lightdet.deploy import TFLiteDetector
 from keras_lightdet.deploy.flatbuffer import read_content
 from keras_lightdet.deploy.mediapipe_check import (
@@ -28,12 +27,13 @@ from keras_lightdet.deploy.mediapipe_check import (
 )
 from keras_lightdet.deploy.postprocess import CUSTOM_OP
 from keras_lightdet.deploy.verify import count_partitions, list_ops, require_allowed_ops
+from keras_lightdet.detection.detections import SHOWN_SCORE, Detections
 from keras_lightdet.errors import LightdetError
-from keras_lightdet.evaluation import class_table, evaluate_coco, evaluate_voc, predict_data
+from keras_lightdet.evaluation import class_table, evaluate_coco, evaluate_voc, predict_detection
 from keras_lightdet.images import read_image, resize_image
 
 BATCH_SIZE = 8
-MEDIAPIPE_PICTURES = 8
+MEDIAPIPE_IMAGES = 8
 
 
 def main(args: argparse.Namespace) -> list[str]:
@@ -60,10 +60,10 @@ def main(args: argparse.Namespace) -> list[str]:
 def compare_scores(detector: TFLiteDetector, data: DetectionData, args: argparse.Namespace) -> list[str]:
     """Scores the file, and Keras beside it where weights are given."""
     own = [detector.detect(record.path, score_threshold=0.0) for record in data.records]
-    print(f"\n{len(own)} pictures of {args.data_dir}:\n{class_table(evaluate_voc(data, own))}")
+    print(f"\n{len(own)} images of {args.data_dir}:\n{class_table(evaluate_voc(data, own))}")
     tables = {"tflite": figures(data, own)}
     if args.weights:
-        tables["keras"] = figures(data, predict_data(load_detector(args.weights), data, BATCH_SIZE))
+        tables["keras"] = figures(data, predict_detection(load_detector(args.weights), data, BATCH_SIZE))
     print(f"\n{'':12}" + "".join(f"{name:>10}" for name in tables))
     for rule in tables["tflite"]:
         print(f"{rule:12}" + "".join(f"{100 * table[rule]:10.2f}" for table in tables.values()))
@@ -88,11 +88,11 @@ def figures(data: DetectionData, found: Sequence[Detections]) -> dict[str, float
 
 
 def compare_with_mediapipe(path: Path, detector: TFLiteDetector, data: DetectionData) -> list[str]:
-    """Runs some pictures in MediaPipe's ObjectDetector and looks for the file's own detections there.
+    """Runs some images in MediaPipe's ObjectDetector and looks for the file's own detections there.
 
-    Pictures of the network's size show the file itself, those as they are show besides that both resize alike.
+    Images of the network's size show the file itself, those as they are show besides that both resize alike.
     """
-    chosen = np.linspace(0, len(data) - 1, min(MEDIAPIPE_PICTURES, len(data))).astype(int)
+    chosen = np.linspace(0, len(data) - 1, min(MEDIAPIPE_IMAGES, len(data))).astype(int)
     originals = [read_image(data.records[index].path) for index in chosen]
     resized = [resize_image(image, detector.input_size) for image in originals]
     faults = []
@@ -104,7 +104,7 @@ def compare_with_mediapipe(path: Path, detector: TFLiteDetector, data: Detection
         ]
         compared, missing = sum(one.compared for one in found), sum(one.missing for one in found)
         distance = max((one.max_distance for one in found), default=0.0)
-        print(f"MediaPipe, pictures {kind}: {compared - missing} of {compared} detections alike", end=", ")
+        print(f"MediaPipe, images {kind}: {compared - missing} of {compared} detections alike", end=", ")
         print(f"corners within {distance:.2f} px")
         if missing and images is resized:
             faults.append(f"MediaPipe lacks {missing} of {compared} detections, or is over {BOX_TOLERANCE} px off")

@@ -1,9 +1,7 @@
-"""Small, fast object detectors and segmenters in Keras, trained on your own pictures and exported to TFLite."""
+"""Small, fast object detectors and segmenters in Keras, trained on your own images and exported to TFLite."""
 
 from keras_lightdet import backbones
-from keras_lightdet.boxes import Detections
-from keras_lightdet.detection import DetectorModel, OneStageDetector, TwoStageDetector
-from keras_lightdet.drawing import draw
+from keras_lightdet.detection import Detections, DetectorModel, OneStageDetector, TwoStageDetector
 from keras_lightdet.models import (
     BiSeNet,
     DFANet,
@@ -15,6 +13,7 @@ from keras_lightdet.models import (
     ThunderNet,
 )
 from keras_lightdet.segmentation import SegmentationModel
+from keras_lightdet.visualization.boxes import draw
 
 __version__ = "0.1.0"
 

@@ -6,7 +6,7 @@ class LightdetError(Exception):
 
 
 class DataError(LightdetError, ValueError):
-    """A picture, an annotation file or a data set that cannot be used."""
+    """An image, an annotation file or a data set that cannot be used."""
 
 
 class WeightsError(LightdetError, ValueError):

@@ -25,7 +25,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_synced(path: Path, content: str | bytes) -> None:
+def write_durably(path: Path, content: str | bytes) -> None:
     """Writes a file, text as UTF-8, through to the disk."""
     with open(path, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -33,10 +33,10 @@ def write_synced(path: Path, content: str | bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace_synced(path: str | os.PathLike, content: str | bytes) -> None:
+def atomic_write(path: str | os.PathLike, content: str | bytes) -> None:
     """Replaces a file in one step, so that a reader or a kill never meets half of it."""
     path = Path(path)
     aside = path.with_name(f".{path.name}.saving")
-    write_synced(aside, content)
+    write_durably(aside, content)
     os.replace(aside, path)
     sync(path.parent)

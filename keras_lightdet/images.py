@@ -1,4 +1,4 @@
-"""Reads pictures safely: one reader for training, evaluation, `detect` and export, so all see the same pixels."""
+"""Reads images safely: one reader for training, evaluation, `detect` and export, so all see the same pixels."""
 
 import os
 import stat
@@ -12,8 +12,8 @@ from PIL import Image
 
 from keras_lightdet.errors import DataError
 
-# What people hand in as a picture: a path, a Pillow image, or RGB pixels [height, width, 3] of 0..255.
-Picture = str | os.PathLike | Image.Image | np.ndarray
+# What people hand in as an image: a path, a Pillow image, or RGB pixels [height, width, 3] of 0..255.
+ImageInput = str | os.PathLike | Image.Image | np.ndarray
 Result = TypeVar("Result")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -33,7 +33,7 @@ _TURNS = {
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a picture's header says, before any pixel is decoded.
+    """What an image's header says, before any pixel is decoded.
 
     Attributes:
         width: Pixels as stored.
@@ -54,7 +54,7 @@ class ImageHeader:
 def read_image(path: str | os.PathLike, *, max_pixels: float = MAX_PIXELS) -> np.ndarray:
     """Reads a JPEG, PNG, WebP or BMP file as RGB, turned upright by its EXIF orientation.
 
-    Grey, palette, CMYK and 16-bit pictures become 8-bit RGB; transparent pixels are laid on white. The size in the
+    Gray, palette, CMYK and 16-bit images become 8-bit RGB; transparent pixels are laid on white. The size in the
     header is checked before anything is decoded.
 
     Args:
@@ -77,28 +77,28 @@ def read_image(path: str | os.PathLike, *, max_pixels: float = MAX_PIXELS) -> np
             raise _unreadable(path, error) from error
 
 
-def for_each_picture(
-    images: Picture | Sequence[Picture], function: Callable[[np.ndarray], Result]
+def for_each_image(
+    images: ImageInput | Sequence[ImageInput], function: Callable[[np.ndarray], Result]
 ) -> Result | list[Result]:
-    """Applies `function` to the pixels of a picture, or of each in a list: one by one, as pictures differ in size.
+    """Applies `function` to the pixels of an image, or of each in a list: one by one, as images differ in size.
 
     Returns:
-        The answer for a picture, a list of answers for a list of pictures or an array `[B, H, W, 3]`.
+        The answer for an image, a list of answers for a list of images or an array `[B, H, W, 3]`.
 
     Raises:
         DataError: See `to_pixels`.
     """
-    # What has fewer axes than a batch is one picture, if a wrong one; a list has none.
+    # What has fewer axes than a batch is one image, if a wrong one; a list has none.
     if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 4) < 4:
         return function(to_pixels(images))
     return [function(to_pixels(image)) for image in images]
 
 
-def to_pixels(picture: Picture) -> np.ndarray:
-    """Returns a picture as uint8 `[height, width, 3]`, 0..255 RGB, upright where a file or Pillow knows its turn.
+def to_pixels(picture: ImageInput) -> np.ndarray:
+    """Returns an image as uint8 `[height, width, 3]`, 0..255 RGB, upright where a file or Pillow knows its turn.
 
     Args:
-        picture: A path, a Pillow image, or an array `[height, width, 3]` of 0..255 of any type, rounded to whole
+        image: A path, a Pillow image, or an array `[height, width, 3]` of 0..255 of any type, rounded to whole
             numbers.
 
     Raises:
@@ -113,7 +113,7 @@ def to_pixels(picture: Picture) -> np.ndarray:
     fault = _fault_of_pixels(pixels)
     if fault:
         raise DataError(
-            f"Expected a picture as [height, width, 3] of 0..255 RGB, got {pixels.dtype} {list(pixels.shape)}{fault}"
+            f"Expected an image as [height, width, 3] of 0..255 RGB, got {pixels.dtype} {list(pixels.shape)}{fault}"
         )
     return pixels if pixels.dtype == np.uint8 else np.floor(pixels + 0.5).astype(np.uint8)
 
@@ -127,44 +127,44 @@ def _fault_of_pixels(pixels: np.ndarray) -> str | None:
     if not (np.issubdtype(pixels.dtype, np.integer) or np.issubdtype(pixels.dtype, np.floating)):
         return ". Give it as numbers."
     least, greatest = pixels.min(), pixels.max()
-    if not (least >= 0 and greatest <= 255):  # not the other way round: NaN is no colour
+    if not (least >= 0 and greatest <= 255):  # not the other way round: NaN is no color
         return f" from {least} to {greatest}. Bring it to 0..255."
     if np.issubdtype(pixels.dtype, np.floating) and 0 < greatest <= 1:
         return f" of at most {greatest}. Multiply it by 255."
     return None
 
 
-def read_label_pixels(path: str | os.PathLike, *, colours: bool, max_pixels: float = MAX_PIXELS) -> np.ndarray:
-    """Reads a label picture as it is stored: palette indices and grey values stay what they are.
+def read_label_pixels(path: str | os.PathLike, *, colors: bool, max_pixels: float = MAX_PIXELS) -> np.ndarray:
+    """Reads a label image as it is stored: palette indices and gray values stay what they are.
 
     Args:
         path: The file.
-        colours: Whether colours stand for classes; a palette is then looked up.
+        colors: Whether colors stand for classes; a palette is then looked up.
         max_pixels: Largest width times height that is decoded.
 
     Returns:
-        Integers `[height, width]`, or uint8 `[height, width, 3]` for colours.
+        Integers `[height, width]`, or uint8 `[height, width, 3]` for colors.
 
     Raises:
-        DataError: As `read_image`, or a picture in colours where values are expected.
+        DataError: As `read_image`, or an image in colors where values are expected.
     """
     path = os.fspath(path)
     image, _ = _open(path, max_pixels)
     with image:
         try:
-            pixels = np.asarray(image.convert("RGB") if colours else image)
+            pixels = np.asarray(image.convert("RGB") if colors else image)
         except Exception as error:  # Pillow's plug-ins raise any type on a damaged file.
             raise _unreadable(path, error) from error
-    if not colours and pixels.ndim != 2:
+    if not colors and pixels.ndim != 2:
         raise DataError(
-            f"Expected {path!r} to have one value a pixel, got mode {image.mode}. List the classes' colours instead, "
-            "or save it as a grey or palette picture."
+            f"Expected {path!r} to have one value a pixel, got mode {image.mode}. List the classes' colors instead, "
+            "or save it as a gray or palette image."
         )
     return pixels
 
 
 def read_header(path: str | os.PathLike, *, max_pixels: float = MAX_PIXELS) -> ImageHeader:
-    """Reads a picture's stored size and orientation without decoding it.
+    """Reads an image's stored size and orientation without decoding it.
 
     Raises:
         DataError: As `read_image`, as far as the header tells.
@@ -186,9 +186,9 @@ def read_size(path: str | os.PathLike) -> tuple[int, int]:
 def stretch(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Stretches `[height, width, 3]` to float32 `[H, W, 3]` as MediaPipe does on a CPU, to the bit when rounded.
 
-    Bilinear without antialias; pixel x of the result is taken at x * (width / W) of the picture, rounded to 1/32 pixel
+    Bilinear without antialias; pixel x of the result is taken at x * (width / W) of the image, rounded to 1/32 pixel
     as OpenCV's fixed point has it. (A place half-way between two such steps may fall to either side there.) Half-pixel
-    centres, which are Keras' and TensorFlow's default, blur where MediaPipe does not: at half the size three of four
+    centers, which are Keras' and TensorFlow's default, blur where MediaPipe does not: at half the size three of four
     detections of one file then lay more than two pixels off those on the phone.
     """
     height, width = tf.unstack(tf.shape(image)[:2])
@@ -199,7 +199,7 @@ def stretch(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 
 
 def _places(count: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns, for each of `size` pixels, its two neighbours among `count` and the share of the second."""
+    """Returns, for each of `size` pixels, its two neighbors among `count` and the share of the second."""
     scale = _FIXED_POINT * tf.cast(count, tf.float64) / tf.cast(size, tf.float64)
     place = tf.cast(tf.round(tf.range(size, dtype=tf.float64) * scale), tf.int32)
     first = place // _FIXED_POINT
@@ -220,14 +220,14 @@ def resample(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 
 
 def to_uint8(image: tf.Tensor) -> tf.Tensor:
-    """Rounds a float picture of any shape to 0..255 uint8, halves up."""
+    """Rounds a float image of any shape to 0..255 uint8, halves up."""
     # One pass over the pixels for clipping, rounding and casting.
     quantized = tf.raw_ops.QuantizeV2(input=image, min_range=0.0, max_range=255.0, T=tf.quint8)
     return tf.bitcast(quantized.output, tf.uint8)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretches a picture to the network input as evaluation and MediaPipe do, see `stretch`.
+    """Stretches an image to the network input as evaluation and MediaPipe do, see `stretch`.
 
     Args:
         image: Uint8 `[height, width, 3]`.
@@ -244,9 +244,9 @@ def _open(path: str, max_pixels: float) -> tuple[Image.Image, ImageHeader]:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
-        raise DataError(f"Expected a picture at {path!r}, found none. Correct the path or restore the file.") from error
+        raise DataError(f"Expected an image at {path!r}, found none. Correct the path or restore the file.") from error
     if not stat.S_ISREG(mode):
-        raise DataError(f"Expected {path!r} to be a picture file, got a folder or device. Correct the path.")
+        raise DataError(f"Expected {path!r} to be an image file, got a folder or device. Correct the path.")
     try:
         image = Image.open(path, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -263,9 +263,9 @@ def _open(path: str, max_pixels: float) -> tuple[Image.Image, ImageHeader]:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation from what was read before the pixels; damaged EXIF counts as upright."""
     try:
-        # The PNG class's own getexif decodes the whole picture first.
+        # The PNG class's own getexif decodes the whole image first.
         orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
-    except Exception:  # Damaged EXIF raises any type and must not cost a sound picture.
+    except Exception:  # Damaged EXIF raises any type and must not cost a sound image.
         return 1
     return orientation if orientation in _TURNS else 1
 
@@ -280,9 +280,9 @@ def _upright_rgb(image: Image.Image, orientation: int) -> np.ndarray:
 def _as_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "RGB":
         return np.asarray(image)
-    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
-        grey = np.asarray(image).astype(np.int64) >> 8
-        return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
+    if image.mode.startswith("I"):  # 16-bit gray, which convert() would clip at 255
+        gray = np.asarray(image).astype(np.int64) >> 8
+        return np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
     if image.has_transparency_data:
         above = image.convert("RGBA")
         return np.asarray(Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB"))
@@ -291,13 +291,13 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
 
 def _too_large(path: str, found: str, max_pixels: float) -> DataError:
     return DataError(
-        f"Expected {path!r} to have at most {max_pixels:.0f} pixels, got {found}. Scale the picture down or remove it."
+        f"Expected {path!r} to have at most {max_pixels:.0f} pixels, got {found}. Scale the image down or remove it."
     )
 
 
 def _unreadable(path: str, error: Exception) -> DataError:
     reason = f"{type(error).__name__}: {error}"[:200]
     return DataError(
-        f"Expected {path!r} to be a whole JPEG, PNG, WebP or BMP picture, got {reason}. "
+        f"Expected {path!r} to be a whole JPEG, PNG, WebP or BMP image, got {reason}. "
         "Save it again in one of these formats or remove it."
     )

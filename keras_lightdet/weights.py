@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_lightdet.errors import WeightsError
-from keras_lightdet.files import file_sha256, replace_synced, sync
+from keras_lightdet.files import atomic_write, file_sha256, sync
 
 SUFFIX = ".weights.h5"
 RECORD_SUFFIX = ".weights.json"
@@ -53,7 +53,7 @@ def save_weights(model: keras.Model, path: str | Path) -> Path:
         "architecture": dict(model.architecture),
         "class_names": list(model.class_names),
     }
-    replace_synced(record_path(path), json.dumps(record, indent=1))
+    atomic_write(record_path(path), json.dumps(record, indent=1))
     os.replace(aside, path)
     sync(path.parent)
     return path

@@ -12,13 +12,13 @@ from shared_run import report_errors, train_resumable
 
 from keras_lightdet import training
 from keras_lightdet.data import (
-    ClassData,
+    ClassificationData,
     DecodeFailures,
-    class_test_batches,
-    class_train_batches,
-    draw_class_folders,
+    classification_eval_batches,
+    classification_train_batches,
+    draw_classification_scenes,
     extract_imagenet,
-    load_class_folders,
+    load_classification,
 )
 from keras_lightdet.evaluation import EvaluateClassifier
 from keras_lightdet.weights import SUFFIX
@@ -33,7 +33,7 @@ class Schedule:
 
     Attributes:
         rate: At the start, for `batch_size`; other batches get their share of it.
-        batch_size: Pictures per step.
+        batch_size: Images per step.
         decay: Of the weights, as it is put into the gradients.
         smoothing: Of the labels.
         epochs: Length; None where `steps` tells it.
@@ -97,24 +97,24 @@ def _train(args: argparse.Namespace, build: Callable[..., keras.Model], schedule
     steps_per_epoch = -(-len(train_data) // args.batch_size)
     args.epochs = args.epochs or -(-schedule.steps // steps_per_epoch)
     names = train_data.class_names
-    print(f"{len(train_data)} pictures to train on, {len(test_data)} to score on, {len(names)} classes")
+    print(f"{len(train_data)} images to train on, {len(test_data)} to score on, {len(names)} classes")
     size = args.image_size
     model = build((size, size, 3), num_classes=len(names))
     model.class_names = names
     _compile(model, schedule, args.batch_size, steps_per_epoch * args.epochs)
     best_path = args.output_dir / f"best{SUFFIX}"
     _fit(model, args, train_data, test_data, steps_per_epoch, best_path)
-    figures = model.evaluate(class_test_batches(test_data, size, args.batch_size), verbose=0, return_dict=True)
+    figures = model.evaluate(classification_eval_batches(test_data, size, args.batch_size), verbose=0, return_dict=True)
     print(f"best weights {best_path}: top-1 error {100 * (1 - figures['accuracy']):.1f} %")
 
 
-def _load(args: argparse.Namespace) -> tuple[ClassData, ClassData]:
+def _load(args: argparse.Namespace) -> tuple[ClassificationData, ClassificationData]:
     """Returns what to train on and what to score on."""
     folder = args.data_dir
     if args.demo:
         splits = {split: DEMO[split] for split in ("train", "val")}
-        folder = draw_class_folders(args.output_dir / "objects", splits, seed=args.seed)
-    return load_class_folders(folder or extract_imagenet(args.output_dir.parent / "data"))
+        folder = draw_classification_scenes(args.output_dir / "objects", splits, seed=args.seed)
+    return load_classification(folder or extract_imagenet(args.output_dir.parent / "data"))
 
 
 def _compile(model: keras.Model, schedule: Schedule, batch_size: int, steps: int) -> None:
@@ -131,8 +131,8 @@ def _compile(model: keras.Model, schedule: Schedule, batch_size: int, steps: int
 def _fit(
     model: keras.Model,
     args: argparse.Namespace,
-    train_data: ClassData,
-    test_data: ClassData,
+    train_data: ClassificationData,
+    test_data: ClassificationData,
     steps_per_epoch: int,
     best_path: Path,
 ) -> None:
@@ -140,11 +140,11 @@ def _fit(
     size, failures = args.image_size, DecodeFailures()
 
     def batches(step: int):
-        return class_train_batches(
+        return classification_train_batches(
             train_data, size, args.batch_size, seed=args.seed, start_step=step, failures=failures
         )
 
-    test_batches = class_test_batches(test_data, size, args.batch_size, failures=failures)
+    test_batches = classification_eval_batches(test_data, size, args.batch_size, failures=failures)
     scores = EvaluateClassifier(test_batches, best_path=best_path)
     guard = training.RaiseOnNonFinite()
     config = {key: getattr(args, key) for key in ("variant", "epochs", "batch_size", "image_size", "seed")}
@@ -152,8 +152,8 @@ def _fit(
     train_resumable(model, batches, args, steps_per_epoch=steps_per_epoch, scores=scores, guard=guard, config=config)
 
 
-def fingerprint(data: ClassData) -> str:
-    """Returns a hash of the pictures' names and labels, wherever the folder stands."""
+def fingerprint(data: ClassificationData) -> str:
+    """Returns a hash of the images' names and labels, wherever the folder stands."""
     digest = hashlib.sha256()
     for record in data.records:
         digest.update(f"{Path(record.path).name} {record.label}\n".encode())

@@ -11,14 +11,14 @@ from pathlib import Path
 import keras
 import numpy as np
 from shared_run import (
-    GRID_PICTURES,
+    GRID_IMAGES,
     SHOWN_ISSUES,
     add_run_flags,
     add_weights_flags,
+    check_exclusive_weights,
     export_checked,
-    refuse_two_starts,
+    report_scores,
     start_from,
-    tell_scores,
     train_resumable,
 )
 
@@ -38,15 +38,15 @@ from keras_lightdet.data import (
 from keras_lightdet.weights import SUFFIX, read_record
 
 DEMO = {"epochs": 50, "batch_size": 8, "input_size": 192, "train": 400, "test": 100}
-# A run of minutes needs larger steps, and pictures that are varied less.
+# A run of minutes needs larger steps, and images that are varied less.
 DEMO_PEAK = 3e-3
 DEMO_AUGMENT = AugmentSpec(zoom_out=0.0, crop=0.0, jitter=0.5, mosaic=0.0)
-MOSAIC_SHARE = 0.8  # of the run; the last steps see whole pictures only, as the network will
+MOSAIC_SHARE = 0.8  # of the run; the last steps see whole images only, as the network will
 
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """The pictures to train on and those to score on."""
+    """The images to train on and those to score on."""
 
     train: DetectionData
     test: DetectionData
@@ -94,7 +94,7 @@ def parse_args(
     args = parser.parse_args(argv)
     if args.demo and args.data_dir:
         parser.error("--demo draws its own data: leave out --data-dir.")
-    refuse_two_starts(parser, args)
+    check_exclusive_weights(parser, args)
     defaults = {**DEMO, "epochs": demo_epochs} if args.demo else {"epochs": epochs, "input_size": input_size}
     args.epochs = args.epochs or defaults["epochs"]
     args.input_size = args.input_size or defaults["input_size"]
@@ -112,7 +112,7 @@ class DetectorRun:
         fetch: Loads the public data set into a folder, where none is given.
         metric: What decides the best weights, see `EvaluateDetector`.
         scales: Sides of the network input to train at in turn, besides the one of `args`, as shares of it.
-        augment: How training pictures are varied, but for the demo; `None` is as suits a start from noise.
+        augment: How training images are varied, but for the demo; `None` is as suits a start from noise.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class DetectorRun:
         self.steps_per_epoch = steps_per_epoch(self.splits.train, args.batch_size)
         self.total_steps = self.steps_per_epoch * args.epochs
         for name, data in (("train", self.splits.train), ("test", self.splits.test)):
-            print(summarise(name, data))
+            print(summarize(name, data))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ class DetectorRun:
 
     @property
     def augment(self) -> AugmentSpec:
-        """How training pictures are varied."""
+        """How training images are varied."""
         if self.args.demo:
             return DEMO_AUGMENT
         return self.wanted_augment or AugmentSpec(mosaic_until_step=int(MOSAIC_SHARE * self.total_steps))
@@ -212,19 +212,19 @@ class DetectorRun:
     def finish(self, model) -> None:
         """Scores the best weights by every rule, draws predictions beside the truth, and exports."""
         args, folder, test = self.args, self.args.output_dir, self.splits.test
-        detections = evaluation.predict_data(model, test, args.batch_size)
+        detections = evaluation.predict_detection(model, test, args.batch_size)
         results = {
             "voc07": evaluation.evaluate_voc(test, detections, metric="voc07"),
             "voc": evaluation.evaluate_voc(test, detections, metric="area"),
             "coco": evaluation.evaluate_coco(test, detections),
         }
-        tell_scores(results, folder, self.best_path)
+        report_scores(results, folder, self.best_path)
         evaluation.plot_precision_recall(results["voc"], folder / "precision_recall.png")
-        evaluation.save_prediction_grid(test, detections, folder / "predictions.png", pictures=GRID_PICTURES)
+        evaluation.save_detection_grid(test, detections, folder / "predictions.png", images=GRID_IMAGES)
         if args.export:
             data = ("--data-dir", str(args.data_dir), "--format", args.format) if args.data_dir else ()
             path, records = folder / "detector.tflite", self.splits.train.records
-            export_checked(model, deploy.export_tflite, path, records, self.best_path, *data)
+            export_checked(model, deploy.export_detection, path, records, self.best_path, *data)
 
     @property
     def _sizes(self) -> tuple[tuple[int, int], ...]:
@@ -266,13 +266,13 @@ class DetectorRun:
         }
 
 
-def summarise(name: str, data: DetectionData) -> str:
+def summarize(name: str, data: DetectionData) -> str:
     """Tells in some lines what a split holds and what was wrong with it."""
     labels = np.concatenate([record.labels for record in data.records])
     counts = np.bincount(labels, minlength=len(data.class_names))
     empty = sum(len(record.labels) == 0 for record in data.records)
     lines = [
-        f"{name}: {len(data)} pictures ({empty} without objects), {len(labels)} boxes: "
+        f"{name}: {len(data)} images ({empty} without objects), {len(labels)} boxes: "
         + ", ".join(f"{label} {count}" for label, count in zip(data.class_names, counts, strict=True))
     ]
     if data.issues:
@@ -283,7 +283,7 @@ def summarise(name: str, data: DetectionData) -> str:
 
 
 def fingerprint(data: DetectionData) -> str:
-    """Returns a hash of the pictures' ids and labels, wherever the folder stands."""
+    """Returns a hash of the images' ids and labels, wherever the folder stands."""
     digest = hashlib.sha256()
     for record in data.records:
         digest.update(str(record.image_id).encode())

@@ -3,10 +3,10 @@
     python recipes/inspect_data.py --data-dir D [--format auto] [--split train] [--input-size 320] [--output sheet.png]
     python recipes/inspect_data.py --data-dir D --input-size 360 480                         # a label for every pixel
 
-Of boxes it prints the pictures, boxes per class and every issue with its file, and fits anchors; of label pictures it
-prints how many pixels and pictures have each class and how many pixels are ignored, and names every file with a value
-or colour that is not in the list, another size, or damage, which training would refuse. Either way it writes a contact
-sheet of augmented training pictures with their labels. Takes seconds.
+Of boxes it prints the images, boxes per class and every issue with its file, and fits anchors; of label images it
+prints how many pixels and images have each class and how many pixels are ignored, and names every file with a value
+or color that is not in the list, another size, or damage, which training would refuse. Either way it writes a contact
+sheet of augmented training images with their labels. Takes seconds.
 """
 
 import argparse
@@ -17,13 +17,19 @@ from pathlib import Path
 import numpy as np
 from shared_run import report_errors
 
-from keras_lightdet.data import DataIssue, SegmentAugmentSpec, inspect_labels, load_segmentation, segmentation_splits
-from keras_lightdet.data.anchor_fit import AnchorFit, fit_anchors
-from keras_lightdet.data.augmentation import AugmentSpec
-from keras_lightdet.data.contact_sheet import draw_contact_sheet, draw_label_sheet
-from keras_lightdet.data.loading import FORMATS, default_splits, find_format, load_data
-from keras_lightdet.data.records import DetectionData
+from keras_lightdet.data import (
+    DataIssue,
+    SegmentationAugmentSpec,
+    inspect_labels,
+    load_segmentation,
+    segmentation_splits,
+)
+from keras_lightdet.data.augmentation.windows import AugmentSpec
+from keras_lightdet.data.detection.anchor_fit import AnchorFit, fit_anchors
+from keras_lightdet.data.detection.loading import FORMATS, default_splits, find_format, load_data
+from keras_lightdet.data.detection.records import DetectionData
 from keras_lightdet.errors import DataError
+from keras_lightdet.visualization.batches import draw_detection_batch, draw_segmentation_batch
 
 SHOWN_ISSUES = 20
 PIXELS = "segmentation"
@@ -36,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--data-dir",
         required=True,
-        help="a VOC tree or a COCO folder; or label pictures in SegNet's layout, parallel folders, or Cityscapes",
+        help="a VOC tree or a COCO folder; or label images in SegNet's layout, parallel folders, or Cityscapes",
     )
     parser.add_argument("--format", default="auto", choices=(*FORMATS, PIXELS))
     parser.add_argument("--split", help="default: the one that recipes train on")
@@ -47,7 +53,7 @@ def parse_args() -> argparse.Namespace:
         metavar="PIXELS",
         help=f"side of the network input, or height and width; default: {BOX_SIZE[0]}, or {PIXEL_SIZE} for {PIXELS}",
     )
-    parser.add_argument("--output", default="contact_sheet.png", help="the picture to write")
+    parser.add_argument("--output", default="contact_sheet.png", help="the image to write")
     parser.add_argument("--strict", action="store_true", help="stop at the first fault in the data")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -63,8 +69,8 @@ def summary(data: DetectionData) -> str:
     empty = sum(not len(record.boxes) for record in data.records)
     most = max(len(record.boxes) for record in data.records)
     lines = [
-        f"pictures: {len(data)}, of which {empty} without objects",
-        f"boxes: {len(labels)}, of which {ignored} ignored (crowd or difficult); at most {most} in a picture",
+        f"images: {len(data)}, of which {empty} without objects",
+        f"boxes: {len(labels)}, of which {ignored} ignored (crowd or difficult); at most {most} in an image",
     ]
     counts = Counter(labels.tolist())
     lines += [f"  {counts.get(label, 0):7}  {name}" for label, name in enumerate(data.class_names)]
@@ -103,17 +109,19 @@ def inspect_boxes(args: argparse.Namespace) -> None:
         print(anchor_table(fit_anchors(data, size, seed=args.seed)))
     except ValueError as error:
         print(f"anchors: {error}")
-    save_sheet(draw_contact_sheet(data, size, augment=AugmentSpec(), seed=args.seed), args.output)
+    save_sheet(draw_detection_batch(data, size, augment=AugmentSpec(), seed=args.seed), args.output)
 
 
 def inspect_pixels(args: argparse.Namespace) -> None:
-    """Prints the histogram and the issues, refuses faulty label pictures, and writes the sheet."""
+    """Prints the histogram and the issues, refuses faulty label images, and writes the sheet."""
     split = args.split or segmentation_splits(args.data_dir)[0]
     data = load_segmentation(args.data_dir, split, strict=args.strict)
     report = inspect_labels(data)
-    print(f"{args.data_dir}, split {split}\npictures: {len(data)}\n{report.table()}\n{issue_list(data.issues)}")
-    report.require_sound()
-    sheet = draw_label_sheet(data, input_size(args, PIXEL_SIZE), augment=SegmentAugmentSpec(), seed=args.seed)
+    print(f"{args.data_dir}, split {split}\nimages: {len(data)}\n{report.table()}\n{issue_list(data.issues)}")
+    report.raise_on_faults()
+    sheet = draw_segmentation_batch(
+        data, input_size(args, PIXEL_SIZE), augment=SegmentationAugmentSpec(), seed=args.seed
+    )
     save_sheet(sheet, args.output)
 
 
@@ -150,7 +158,7 @@ def labels_pixels(args: argparse.Namespace) -> bool:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Inspects boxes or pixels, whichever are labelled."""
+    """Inspects boxes or pixels, whichever are labeled."""
     (inspect_pixels if labels_pixels(args) else inspect_boxes)(args)
 
 

@@ -5,7 +5,7 @@
     python recipes/print_costs.py --recount            # builds every network and writes costs.csv anew, half an hour
 
 Parameters are the trainable ones, batch norms included; multiply-adds are those of convolutions and dense layers for
-one picture of `side` pixels, height x width where these differ. A row whose model is a backbone is its classifier of
+one image of `side` pixels, height x width where these differ. A row whose model is a backbone is its classifier of
 1000 classes, unless its options say otherwise. Differences are ours over the published, in percent.
 """
 

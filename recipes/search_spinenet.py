@@ -1,14 +1,14 @@
-"""Searches for a scale-permuted backbone as SpineNet was found, on your own pictures or on COCO 2017.
+"""Searches for a scale-permuted backbone as SpineNet was found, on your own images or on COCO 2017.
 
     python recipes/search_spinenet.py --demo                                   # drawn scenes, a few tiny graphs
-    python recipes/search_spinenet.py --data-dir D --rounds 500 --epochs 5     # your pictures
+    python recipes/search_spinenet.py --data-dir D --rounds 500 --epochs 5     # your images
     python recipes/search_spinenet.py --data-dir D --permuted-only             # order and connections alone
     python recipes/search_spinenet.py --data-dir D --method evolve             # evolution in place of the controller
 
 A recurrent controller decides the order of scales, then who is connected to whom, then shifts of levels and kinds of
-blocks (Du et al. 2020, section 3.2). Its reward is the AP of a proxy on pictures held out of the training split: a
+blocks (Du et al. 2020, section 3.2). Its reward is the AP of a proxy on images held out of the training split: a
 RetinaNet on the graph with a quarter of SpineNet-49's widths and of its resampling, heads of 64 channels, 512 pixels, 5
-epochs. The paper held 7,392 of COCO's 118,287 pictures out and found SpineNet-49 after 14,000 proxies on 100 machines;
+epochs. The paper held 7,392 of COCO's 118,287 images out and found SpineNet-49 after 14,000 proxies on 100 machines;
 nothing of that size was run here. How its proxies were trained is not said: here by Adam with a cosine to 0.
 
 The output folder holds graphs.jsonl, a line for every graph with its AP, and found.json with the best so far. A search
@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
-from detector_run import DEMO_PEAK, fingerprint, summarise
+from detector_run import DEMO_PEAK, fingerprint, summarize
 from shared_run import report_errors
 from train_rsanet_coco import fetch
 
@@ -45,9 +45,9 @@ from keras_lightdet.data import (
     steps_per_epoch,
     train_batches,
 )
-from keras_lightdet.detection import AnchorHead, OneStageDetector
-from keras_lightdet.evaluation import evaluate_coco, predict_data
-from keras_lightdet.files import replace_synced
+from keras_lightdet.detection import AnchorObjective, OneStageDetector
+from keras_lightdet.evaluation import evaluate_coco, predict_detection
+from keras_lightdet.files import atomic_write
 from keras_lightdet.layers import NORM, dense_heads
 from keras_lightdet.models.retinanet import PER_CELL, STRIDES
 from keras_lightdet.training import make_reproducible, warmup_cosine
@@ -60,9 +60,9 @@ PEAK, CLIP_NORM = 1e-3, 10.0  # the demo has its own peak
 AUGMENT = AugmentSpec(zoom_out=0, crop=0, mosaic=0)
 DEFAULTS = {"rounds": 200, "batch": 10, "epochs": 5, "input_size": 512, "batch_size": 8, "hold_out": 1 / 16}
 DEMO = {"rounds": 6, "batch": 3, "epochs": 20, "input_size": 96, "batch_size": 8, "hold_out": 1 / 4}
-DEMO_PICTURES = 160
+DEMO_IMAGES = 160
 # What some hundred steps at 96 pixels can learn to find.
-DEMO_SCENES = SceneSpec(objects=(2, 5), object_sides=(120.0, 400.0), empty=0.0, own_colour=1.0)
+DEMO_SCENES = SceneSpec(objects=(2, 5), object_sides=(120.0, 400.0), empty=0.0, own_color=1.0)
 GRAPHS, FOUND = "graphs.jsonl", "found.json"
 
 
@@ -92,7 +92,7 @@ class GraphLog:
             raise SystemExit(f"Expected the flags of the search in {folder} to be the same, but {differ} differ.")
         self.kept = kept[1:]
         folder.mkdir(parents=True, exist_ok=True)
-        replace_synced(path, "".join(json.dumps(each) + "\n" for each in [config, *self.kept]))
+        atomic_write(path, "".join(json.dumps(each) + "\n" for each in [config, *self.kept]))
 
     def __call__(self, blocks: tuple[Block, ...]) -> float:
         """Returns a graph's score."""
@@ -105,7 +105,7 @@ class GraphLog:
             with (self.folder / GRAPHS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(self.kept[-1]) + "\n")
             best = max(self.kept, key=lambda each: each["score"])
-            replace_synced(self.folder / FOUND, json.dumps({"builder": "SpineNet", **best}, indent=1) + "\n")
+            atomic_write(self.folder / FOUND, json.dumps({"builder": "SpineNet", **best}, indent=1) + "\n")
             print(f"graph {self.asked + 1}: AP {score:.4f}, best {best['score']:.4f}, {seconds:.0f} s", flush=True)
         entry = self.kept[self.asked]
         if entry["blocks"] != as_data:
@@ -118,7 +118,7 @@ class GraphLog:
 
 
 def split(data: DetectionData, share: float) -> tuple[DetectionData, DetectionData]:
-    """Returns the pictures to train on and those held out, which are spread evenly over the records."""
+    """Returns the images to train on and those held out, which are spread evenly over the records."""
     every = round(1 / share)
     held = [index % every == every - 1 for index in range(len(data.records))]
     parts = ([record for record, is_held in zip(data.records, held, strict=True) if is_held == part] for part in (0, 1))
@@ -142,7 +142,7 @@ def proxy(blocks: Sequence[Block], class_names: Sequence[str], side: int) -> One
     )
     return OneStageDetector(
         keras.Model(images, raw, name="network"),
-        AnchorHead(PyramidAnchors.octaves(STRIDES, scale=3.0, offset=0.5)),
+        AnchorObjective(PyramidAnchors.octaves(STRIDES, scale=3.0, offset=0.5)),
         class_names=class_names,
         input_size=(side, side),
         select=SelectSpec(iou_threshold=0.5),
@@ -159,14 +159,14 @@ def proxy_score(blocks: Sequence[Block], data: DetectionData, held_out: Detectio
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM))
     batches = train_batches(data, model.input_size, args.batch_size, seed=args.seed, augment=AUGMENT)
     model.fit(batches, steps_per_epoch=steps, verbose=0)
-    return float(evaluate_coco(held_out, predict_data(model, held_out, args.batch_size)).figures()["AP"])
+    return float(evaluate_coco(held_out, predict_detection(model, held_out, args.batch_size)).figures()["AP"])
 
 
 def load(args) -> DetectionData:
-    """Returns the pictures of the training split."""
+    """Returns the images of the training split."""
     if args.demo:
         args.data_dir = args.output_dir / "scenes"
-        draw_scenes(args.data_dir, {"trainval": DEMO_PICTURES}, seed=args.seed, spec=DEMO_SCENES)
+        draw_scenes(args.data_dir, {"trainval": DEMO_IMAGES}, seed=args.seed, spec=DEMO_SCENES)
     if args.data_dir is None:
         return fetch(args.output_dir.parent / "data").train
     name = "trainval" if args.demo else default_splits(args.data_dir, args.format)[0]
@@ -186,7 +186,7 @@ def main(args) -> None:
     """Searches, and tells what was found."""
     make_reproducible(args.seed)
     data = load(args)
-    print(summarise("pictures", data))
+    print(summarize("images", data))
     trained, held_out = split(data, args.hold_out)
     kept = ("demo", "method", "permuted_only", "rate", "seed", *DEFAULTS)
     config = {**{key: getattr(args, key) for key in kept}, "data": fingerprint(data)}
@@ -211,8 +211,8 @@ def read_args(argv: Sequence[str] | None = None):
         ("batch", int, "graphs between two updates of the controller"),
         ("epochs", int, "of a proxy"),
         ("input-size", int, "side of a proxy's input in pixels"),
-        ("batch-size", int, "pictures a step of a proxy"),
-        ("hold-out", float, "share of the pictures that proxies are scored on"),
+        ("batch-size", int, "images a step of a proxy"),
+        ("hold-out", float, "share of the images that proxies are scored on"),
     ):
         usual = DEFAULTS[name.replace("-", "_")]
         parser.add_argument(f"--{name}", type=kind, help=f"{what}; default: {usual}")

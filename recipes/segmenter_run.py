@@ -11,34 +11,34 @@ from pathlib import Path
 import keras
 import numpy as np
 from shared_run import (
-    GRID_PICTURES,
+    GRID_IMAGES,
     SHOWN_ISSUES,
     add_run_flags,
     add_weights_flags,
+    check_exclusive_weights,
     export_checked,
-    refuse_two_starts,
     report_errors,
+    report_scores,
     start_from,
-    tell_scores,
     train_resumable,
 )
 
 from keras_lightdet import deploy, evaluation, training
 from keras_lightdet.data import (
     DecodeFailures,
+    SegmentationAugmentSpec,
     SegmentationData,
-    SegmentAugmentSpec,
-    draw_label_scenes,
+    draw_segmentation_scenes,
     inspect_labels,
     load_segmentation,
-    segment_train_batches,
     segmentation_splits,
+    segmentation_train_batches,
 )
 from keras_lightdet.files import file_sha256
 from keras_lightdet.weights import SUFFIX
 
 DEMO = {"epochs": 30, "batch_size": 8, "height": 128, "width": 160, "train": 300, "val": 60}
-DEMO_AUGMENT = SegmentAugmentSpec(scales=(0.75, 1.33))
+DEMO_AUGMENT = SegmentationAugmentSpec(scales=(0.75, 1.33))
 WARMUP_STEPS = 1000
 MOMENTUM = 0.9
 CLIP_NORM = 10.0
@@ -84,7 +84,7 @@ def parse_args(
     args = parser.parse_args(argv)
     if args.demo == bool(args.data_dir):
         parser.error("give --data-dir, or --demo, which draws its own data.")
-    refuse_two_starts(parser, args)
+    check_exclusive_weights(parser, args)
     own = {"epochs": epochs, "batch_size": batch_size, "height": height, "width": width}
     defaults = DEMO if args.demo else own
     args.epochs = args.epochs or defaults["epochs"]
@@ -101,14 +101,14 @@ class SegmenterRun:
 
     Args:
         args: Of `parse_args`.
-        scales: Range of scales that training pictures are seen at.
+        scales: Range of scales that training images are seen at.
     """
 
     def __init__(self, args, *, scales: tuple[float, float]):
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
         training.make_reproducible(args.seed)
         self.args = args
-        self.augment = DEMO_AUGMENT if args.demo else SegmentAugmentSpec(scales=scales)
+        self.augment = DEMO_AUGMENT if args.demo else SegmentationAugmentSpec(scales=scales)
         self.best_path = args.output_dir / f"best{SUFFIX}"
         self.train, self.val, self.test = self._load()
         self.steps_per_epoch = -(-len(self.train) // args.batch_size)
@@ -154,7 +154,7 @@ class SegmenterRun:
         args, failures = self.args, DecodeFailures()
 
         def batches(step: int):
-            return segment_train_batches(
+            return segmentation_train_batches(
                 self.train,
                 args.input_size,
                 args.batch_size,
@@ -177,32 +177,32 @@ class SegmenterRun:
         """Scores the best weights at full label size, plain and with flips, draws some answers, and exports."""
         args, folder, test = self.args, self.args.output_dir, self.test
         results = {
-            "test": evaluation.evaluate_segmenter(model, test, args.batch_size),
-            "test, flipped too": evaluation.evaluate_segmenter(model, test, args.batch_size, flip=True),
+            "test": evaluation.evaluate_segmentation(model, test, args.batch_size),
+            "test, flipped too": evaluation.evaluate_segmentation(model, test, args.batch_size, flip=True),
         }
-        tell_scores(results, folder, self.best_path)
-        chosen = np.linspace(0, len(test) - 1, min(GRID_PICTURES, len(test))).astype(int).tolist()
+        report_scores(results, folder, self.best_path)
+        chosen = np.linspace(0, len(test) - 1, min(GRID_IMAGES, len(test))).astype(int).tolist()
         found = {index: model.segment(test.records[index].path) for index in chosen}
-        evaluation.save_label_grid(test, found, folder / "predictions.png")
+        evaluation.save_segmentation_grid(test, found, folder / "predictions.png")
         if args.export:
             path, data = folder / "segmenter.tflite", ("--data-dir", str(args.data_dir))
-            export_checked(model, deploy.export_segmenter, path, self.train.records, self.best_path, *data)
+            export_checked(model, deploy.export_segmentation, path, self.train.records, self.best_path, *data)
 
     def _load(self) -> tuple[SegmentationData, SegmentationData, SegmentationData]:
         """Returns what to train on, to choose the best weights by, and to score on; the last two may be the same."""
         args = self.args
         if args.demo:
             args.data_dir = args.output_dir / "scenes"
-            draw_label_scenes(args.data_dir, {"train": DEMO["train"], "val": DEMO["val"]}, seed=args.seed)
+            draw_segmentation_scenes(args.data_dir, {"train": DEMO["train"], "val": DEMO["val"]}, seed=args.seed)
         loaded = {}
         for split in segmentation_splits(args.data_dir):
             if split not in loaded:
                 loaded[split] = load_segmentation(args.data_dir, split, strict=args.strict)
                 report = inspect_labels(loaded[split])
-                print(f"{split}: {len(loaded[split])} pictures\n{report.table()}")
+                print(f"{split}: {len(loaded[split])} images\n{report.table()}")
                 for issue in loaded[split].issues[:SHOWN_ISSUES]:
                     print(f"  {issue.kind}: {issue.detail}")
-                report.require_sound()
+                report.raise_on_faults()
         return tuple(loaded[split] for split in segmentation_splits(args.data_dir))
 
     def _config(self) -> dict:
@@ -241,9 +241,9 @@ def train(args, build, *, scales: tuple[float, float], **rates: float) -> None:
 
 
 def fingerprint(data: SegmentationData) -> str:
-    """Returns a hash of the pictures' names, their label files' bytes and what these stand for, wherever the folder is.
+    """Returns a hash of the images' names, their label files' bytes and what these stand for, wherever the folder is.
 
-    Of CamVid's 367 training pictures that is 1.9 MB to read, in 0.02 seconds; decoding them takes a hundred times that.
+    Of CamVid's 367 training images that is 1.9 MB to read, in 0.02 seconds; decoding them takes a hundred times that.
     """
     digest = hashlib.sha256(json.dumps(sorted(map(str, data.table.codes.items()))).encode())
     for record in data.records:

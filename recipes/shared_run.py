@@ -17,8 +17,8 @@ from keras_lightdet.errors import LightdetError
 from keras_lightdet.images import read_image
 from keras_lightdet.weights import load_trunk, load_weights, read_record
 
-CALIBRATION_PICTURES = 100
-GRID_PICTURES = 12
+CALIBRATION_IMAGES = 100
+GRID_IMAGES = 12
 SHOWN_ISSUES = 5
 CHECK = Path(__file__).parents[1] / "export" / "check_tflite.py"
 
@@ -58,7 +58,7 @@ def add_weights_flags(parser: argparse.ArgumentParser, backbone: str | None) -> 
         )
 
 
-def refuse_two_starts(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def check_exclusive_weights(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Ends with the flags' error where both kinds of weights are given."""
     if args.weights and getattr(args, "weights_backbone", None):
         parser.error("--weights has a backbone: leave out --weights-backbone.")
@@ -112,13 +112,13 @@ def train_resumable(
     load_weights(model, scores.best_path)
 
 
-def tell_scores(results: Mapping, folder: Path, best_path: Path) -> None:
+def report_scores(results: Mapping, folder: Path, best_path: Path) -> None:
     """Writes results by name to `scores.json`, and prints them and where everything is."""
     scores = {name: evaluation.result_as_data(result) for name, result in results.items()}
     (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     for name, result in results.items():
         print(f"\n{name}\n{evaluation.class_table(result)}")
-    print(f"\nbest weights {best_path}, pictures {folder / 'predictions.png'}, scores {folder / 'scores.json'}")
+    print(f"\nbest weights {best_path}, images {folder / 'predictions.png'}, scores {folder / 'scores.json'}")
 
 
 def export_checked(model, export: Callable, path: Path, records: Sequence, weights: Path, *flags: str) -> None:
@@ -126,20 +126,20 @@ def export_checked(model, export: Callable, path: Path, records: Sequence, weigh
 
     Args:
         model: The model.
-        export: `deploy.export_tflite` or `deploy.export_segmenter`.
+        export: `deploy.export_detection` or `deploy.export_segmentation`.
         path: Of the file.
-        records: Whose pictures it is calibrated with.
+        records: Whose images it is calibrated with.
         weights: What the file is compared with.
         *flags: More of the command's flags.
     """
     print(f"\nexporting {path}", flush=True)
-    export(model, path, quantize="int8", calibration=_calibration_pictures(records))
+    export(model, path, quantize="int8", calibration=_calibration_images(records))
     checked = subprocess.run([sys.executable, str(CHECK), str(path), "--weights", str(weights), *flags], check=False)
     if checked.returncode:
         sys.exit(checked.returncode)  # the command has said what is wrong with the file
 
 
-def _calibration_pictures(records: Sequence):
-    """Reads pictures spread over the records, one at a time."""
-    chosen = np.linspace(0, len(records) - 1, min(CALIBRATION_PICTURES, len(records))).astype(int)
+def _calibration_images(records: Sequence):
+    """Reads images spread over the records, one at a time."""
+    chosen = np.linspace(0, len(records) - 1, min(CALIBRATION_IMAGES, len(records))).astype(int)
     return (read_image(records[index].path) for index in chosen)

@@ -5,7 +5,7 @@
     python recipes/train_backbone_imagenet.py --variant xception_a             # imagenet2012 of TensorFlow Datasets
 
 "xception39" and "resnet18" are BiSeNet's, "xception_a" and "xception_b" DFANet's. Both papers start from ImageNet and
-do not say how that was trained; no weights of the Xceptions were published. They get 90 epochs of 256 pictures at 224
+do not say how that was trained; no weights of the Xceptions were published. They get 90 epochs of 256 images at 224
 pixels, SGD from 0.3, decay 4e-5, of a re-implementation of DFANet, whose Xception A with another block came to 57.3 %
 top-1; ResNet-18 gets 0.1 and 1e-4 (He et al. 2016, section 3.4). In a line down to 0 the rates fall for all: that is
 ours. Other batch sizes get their share of the rate. TensorFlow Datasets cannot fetch ImageNet: put its archives where

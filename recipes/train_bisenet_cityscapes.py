@@ -7,7 +7,7 @@
 From a classifier's weights (train_backbone_imagenet.py --variant xception39) it follows the paper: SGD of momentum 0.9
 and decay 1e-4, 2.5e-2 at batch 16 falling by a power of 0.9, scales of 0.75 to 2 (Yu et al. 2018); the warm-up before
 and the average of the weights are ours. From noise it takes Adam, whose rate and length are ours. Cityscapes has to be
-fetched by hand, as its terms demand. Whole pictures are scored, crops of 1024 x 1024 trained on. The best weights are
+fetched by hand, as its terms demand. Whole images are scored, crops of 1024 x 1024 trained on. The best weights are
 chosen and scored on "val": the labels of "test" are not public. The output folder holds best.weights.h5 and its record,
 last/ (for --resume), metrics.json, scores.json, labels.txt, logs/ (TensorBoard), predictions.png and, with --export,
 segmenter.tflite.

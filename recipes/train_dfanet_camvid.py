@@ -1,4 +1,4 @@
-"""DFANet on CamVid in SegNet's form (480 x 360, 11 classes), or on your own pictures in SegNet's layout or in parallel
+"""DFANet on CamVid in SegNet's form (480 x 360, 11 classes), or on your own images in SegNet's layout or in parallel
 folders.
 
     python recipes/train_dfanet_camvid.py --demo  # drawn scenes, minutes on two cores

@@ -7,7 +7,7 @@
 From a classifier's weights (train_backbone_imagenet.py --variant xception_a) it follows the paper: SGD of momentum 0.9
 and decay 1e-5, 0.2 at batch 48 falling by a power of 0.9, scales of 0.75 to 1.75 (Li et al. 2019); the warm-up before
 and the average of the weights are ours. From noise it takes Adam, whose rate and length are ours. Cityscapes has to be
-fetched by hand, as its terms demand. Pictures are stretched to 1024 x 1024. The best weights are chosen and scored on
+fetched by hand, as its terms demand. Images are stretched to 1024 x 1024. The best weights are chosen and scored on
 "val": the labels of "test" are not public. The output folder holds best.weights.h5 and its record, last/ (for
 --resume), metrics.json, scores.json, labels.txt, logs/ (TensorBoard), predictions.png and, with --export or --demo,
 segmenter.tflite.

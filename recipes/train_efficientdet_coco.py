@@ -1,13 +1,13 @@
 """EfficientDet on COCO 2017, or on your own COCO or VOC folder.
 
     python recipes/train_efficientdet_coco.py --demo                                  # drawn scenes
-    python recipes/train_efficientdet_coco.py --data-dir D --variant lite0 --export   # your pictures
+    python recipes/train_efficientdet_coco.py --data-dir D --variant lite0 --export   # your images
     python recipes/train_efficientdet_coco.py --variant d0                            # COCO 2017 train -> val
 
-The paper's recipe (Tan et al. 2020, section 5.1): SGD with momentum 0.9, a warm-up of one epoch to 0.08 for 64 pictures
+The paper's recipe (Tan et al. 2020, section 5.1): SGD with momentum 0.9, a warm-up of one epoch to 0.08 for 64 images
 a step and its share for others, a cosine to the end of 300 epochs, decay 4e-5 of the kernels, averaged weights, flips
 and scales of 0.1 to 2. It starts from an ImageNet classifier, `--weights-backbone`. From noise, without that and
-`--weights`, few pictures need larger steps than SGD's: then it is Adam, a warm-up to 1e-3 (the demo: 4e-3) and milder
+`--weights`, few images need larger steps than SGD's: then it is Adam, a warm-up to 1e-3 (the demo: 4e-3) and milder
 augmentation, as in train_rsanet_voc.py, with smaller anchors where classes of small things need them. The input size is
 the variant's where none is given. The paper has 34.6 AP for D0; nothing was trained on COCO here yet.
 """
@@ -29,7 +29,7 @@ SCRATCH_RATE, FINAL_RATE = 1e-3, 1e-6
 DEMO_RATE = 4e-3  # of a start from noise, see train_spinenet_coco.py
 NOT_DECAYED = ("bias", "gamma", "beta", "fusion/weight")
 # Flips and scale jitter alone.
-JITTER = AugmentSpec(zoom_out=0, crop=0, mosaic=0, colour=0, jitter=1.0, jitter_scale=(0.1, 2.0), jitter_aspect=1.0)
+JITTER = AugmentSpec(zoom_out=0, crop=0, mosaic=0, color=0, jitter=1.0, jitter_scale=(0.1, 2.0), jitter_aspect=1.0)
 DEFAULTS = {
     "input_size": None,
     "batch_size": 64,
@@ -48,10 +48,10 @@ def main(args) -> None:
 def start(args, **options) -> DetectorRun:
     """Reads the data; the input size is the variant's where none is given."""
     args.input_size = args.input_size or VARIANTS[args.variant].size
-    return DetectorRun(args, augment=JITTER if starts_trained(args) else None, **options)
+    return DetectorRun(args, augment=JITTER if is_fine_tuning(args) else None, **options)
 
 
-def starts_trained(args) -> bool:
+def is_fine_tuning(args) -> bool:
     """Whether the paper's recipe is in its place: the start is a detector's weights or those of a classifier."""
     return bool(args.weights or args.weights_backbone)
 
@@ -81,7 +81,7 @@ def train(run: DetectorRun, model: OneStageDetector) -> None:
 def optimizer(run: DetectorRun) -> keras.optimizers.Optimizer:
     """Returns the paper's SGD for a trained start, Adam for one from noise; both keep an average of the weights."""
     average = {"use_ema": True, "ema_momentum": ema_momentum(run.total_steps), "global_clipnorm": CLIP_NORM}
-    if not starts_trained(run.args):
+    if not is_fine_tuning(run.args):
         return keras.optimizers.Adam(run.warmup_cosine(SCRATCH_RATE, FINAL_RATE, demo_peak=DEMO_RATE), **average)
     peak = RATE * run.args.batch_size / RATE_BATCH
     # Keras takes the decay off the weights, the paper puts it into the gradients, where momentum sums it up.

@@ -1,10 +1,10 @@
 """EfficientDet on PASCAL VOC, or on your own VOC or COCO folder.
 
     python recipes/train_efficientdet_voc.py --demo                                         # drawn scenes
-    python recipes/train_efficientdet_voc.py --data-dir D --variant lite0 --export          # your pictures, from noise
+    python recipes/train_efficientdet_voc.py --data-dir D --variant lite0 --export          # your images, from noise
     python recipes/train_efficientdet_voc.py --variant d0 --weights coco/best.weights.h5    # fine-tuning
 
-Fine-tuning is the authors' for VOC: 50 epochs of 64 pictures a step from a detector's weights, with backbone and fusion
+Fine-tuning is the authors' for VOC: 50 epochs of 64 images a step from a detector's weights, with backbone and fusion
 left as they are. Otherwise it is trained as train_efficientdet_coco.py does, and 50 epochs are few. Scored by mAP of
 VOC 2007.
 """

@@ -4,22 +4,22 @@
     python recipes/train_faster_rcnn_coco.py --data-dir D --export
     python recipes/train_faster_rcnn_coco.py --weights-backbone resnet50.weights.h5
 
-From a trained ResNet-50 it goes as torchvision does: 16 pictures a step, SGD at 0.02 with a warm-up of 1000 steps from
+From a trained ResNet-50 it goes as torchvision does: 16 images a step, SGD at 0.02 with a warm-up of 1000 steps from
 a thousandth of it, a tenth of it from epoch 16 of 26 and a hundredth from epoch 22, batch norms as the backbone brings
 them, the stem and stage 2 fixed. torchvision reports 37.0 AP; nothing was trained that long here yet. From scratch it
-is trained as RSANet is, by Adam, all of it. Pictures are stretched to a square here, of about the pixels of
+is trained as RSANet is, by Adam, all of it. Images are stretched to a square here, of about the pixels of
 torchvision's 800 x 1333, and varied more than by torchvision, which mirrors them. The demo has a small network of the
 same kind. Files and flags are those of train_rsanet_coco.py. torchvision's own backbone becomes such a file by
 
     net = keras_lightdet.backbones.ResNet(depth=50, num_classes=1000)
-    keras_lightdet.convert.load_resnet(net, "resnet50.pth")
+    keras_lightdet.foreign_weights.load_resnet(net, "resnet50.pth")
     keras_lightdet.weights.save_weights(net, "resnet50.weights.h5")
 """
 
 from detector_run import DetectorRun, parse_args
 from shared_run import report_errors
 from train_rsanet_coco import fetch
-from two_stage_run import starts_trained, two_stage_optimizer
+from two_stage_run import is_fine_tuning, two_stage_optimizer
 
 from keras_lightdet import FasterRCNN
 
@@ -43,7 +43,7 @@ def main(args) -> None:
         class_names=run.class_names,
         input_shape=run.input_shape,
         weights_backbone=args.weights_backbone,
-        **({} if starts_trained(args) else FROM_NOISE),
+        **({} if is_fine_tuning(args) else FROM_NOISE),
         **(DEMO if args.demo else {}),
     )
     run.start_from(model)

@@ -1,7 +1,7 @@
 """RSANet on COCO, or on your own COCO or VOC folder.
 
     python recipes/train_rsanet_coco.py --demo                    # drawn scenes, minutes on two cores
-    python recipes/train_rsanet_coco.py --data-dir D --export     # annotations/instances_train.json, .. and pictures
+    python recipes/train_rsanet_coco.py --data-dir D --export     # annotations/instances_train.json, .. and images
     python recipes/train_rsanet_coco.py                           # COCO 2017 train -> val, fetched once (25 GB)
 
 The paper's recipe as in train_rsanet_voc.py at 320 pixels, batch 24, scored by COCO's AP. Its COCO model has 4.35 M

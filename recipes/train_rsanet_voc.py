@@ -1,7 +1,7 @@
 """RSANet on PASCAL VOC, or on your own VOC or COCO folder.
 
     python recipes/train_rsanet_voc.py --demo                    # drawn scenes, minutes on two cores
-    python recipes/train_rsanet_voc.py --data-dir D --export     # your pictures
+    python recipes/train_rsanet_voc.py --data-dir D --export     # your images
     python recipes/train_rsanet_voc.py                           # VOC 07+12 trainval -> 07 test, fetched once
 
 The paper's recipe: Adam from scratch, batch 12 at 416 pixels (24 at 320), one epoch of warm-up to 1e-3, cosine down

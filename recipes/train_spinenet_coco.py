@@ -1,12 +1,12 @@
 """RetinaNet on SpineNet, on COCO 2017 or on your own COCO or VOC folder.
 
     python recipes/train_spinenet_coco.py --demo                                           # drawn scenes
-    python recipes/train_spinenet_coco.py --data-dir D --export                            # your pictures
+    python recipes/train_spinenet_coco.py --data-dir D --export                            # your images
     python recipes/train_spinenet_coco.py --variant spinenet49 --protocol c --batch-size 256   # COCO 2017
     python recipes/train_spinenet_coco.py --variant spinenet49 --graph found.json              # search_spinenet.py's
 
 The paper trains from noise (Du et al. 2020, section 4.2): SGD with momentum 0.9, a warm-up of 5 epochs to 0.28 for 256
-pictures a step and its share for others, a tenth of it in the last 30 epochs and a hundredth in the last 10, decay 4e-5
+images a step and its share for others, a tenth of it in the last 30 epochs and a hundredth in the last 10, decay 4e-5
 of the kernels, flips, and by protocol
 
     a  250 epochs, scales of 0.8 to 1.2, DropBlock
@@ -14,10 +14,10 @@ of the kernels, flips, and by protocol
     c  500 epochs, scales of 0.5 to 2.0, stochastic depth of 0.2, swish
 
 The paper's mobile ones go by b over 600 epochs with decay 3e-5; they have no DropBlock here. Of DropBlock neither paper
-nor code gives the size or the rate; here it drops a tenth, in squares of 7. The demo, batches of fewer than 64 pictures
+nor code gives the size or the rate; here it drops a tenth, in squares of 7. The demo, batches of fewer than 64 images
 and starts from `--weights` are trained as RSANet is, by Adam with a warm-up of one epoch to 1e-3 (the demo: 4e-3) and a
 cosine, from noise with smaller anchors where classes of small things need them. On val2017 the authors have 42.8 AP for
-SpineNet-49 by b and 44.3 by c; nothing was trained on COCO here yet. Pictures are stretched to the square of the input,
+SpineNet-49 by b and 44.3 by c; nothing was trained on COCO here yet. Images are stretched to the square of the input,
 where the paper pads them; batch norms average over 0.97, which short runs need, in place of 0.99.
 """
 
@@ -71,15 +71,15 @@ def main(args) -> None:
     """Trains, scores, draws and exports."""
     protocol = PROTOCOLS[args.protocol]
     augment = AugmentSpec(
-        zoom_out=0, crop=0, mosaic=0, colour=0, jitter=1.0, jitter_scale=protocol.scales, jitter_aspect=1.0
+        zoom_out=0, crop=0, mosaic=0, color=0, jitter=1.0, jitter_scale=protocol.scales, jitter_aspect=1.0
     )
-    run = DetectorRun(args, fetch=fetch, metric="coco", augment=augment if as_published(args) else None)
+    run = DetectorRun(args, fetch=fetch, metric="coco", augment=augment if use_paper_schedule(args) else None)
     usual = VARIANTS[args.variant].anchor_scale
     model = RetinaNet(
         class_names=run.class_names,
         input_shape=run.input_shape,
         variant=args.variant,
-        anchor_scale=usual if as_published(args) else run.fit_anchor_scale(usual),
+        anchor_scale=usual if use_paper_schedule(args) else run.fit_anchor_scale(usual),
         blocks=json.loads(args.graph.read_text(encoding="utf-8"))["blocks"] if args.graph else None,
         **protocol.options,
     )
@@ -89,7 +89,7 @@ def main(args) -> None:
     run.finish(model)
 
 
-def as_published(args) -> bool:
+def use_paper_schedule(args) -> bool:
     """Whether the paper's schedule is in its place: a start from noise in large batches."""
     return not (args.demo or args.weights) and args.batch_size >= SMALL_BATCH
 
@@ -97,7 +97,7 @@ def as_published(args) -> bool:
 def optimizer(run: DetectorRun, protocol: Protocol) -> keras.optimizers.Optimizer:
     """Returns the paper's SGD, or Adam where that does not fit, which keeps an average of the weights."""
     args = run.args
-    if not as_published(args):
+    if not use_paper_schedule(args):
         average = {"use_ema": True, "ema_momentum": ema_momentum(run.total_steps)}
         rate = run.warmup_cosine(SCRATCH_RATE, FINAL_RATE, demo_peak=DEMO_RATE)
         return keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM, **average)

@@ -4,7 +4,7 @@
     python recipes/train_thundernet_coco.py --data-dir D --variant snet49 --export
     python recipes/train_thundernet_coco.py --weights-backbone runs/snet_imagenet/best.weights.h5
 
-As train_thundernet_voc.py, scored by COCO's AP, over the paper's 375,000 steps of 64 pictures. The paper has 19.1, 23.6
+As train_thundernet_voc.py, scored by COCO's AP, over the paper's 375,000 steps of 64 images. The paper has 19.1, 23.6
 and 28.0 AP for SNet49, 146 and 535; nothing was trained that long here yet.
 """
 

@@ -1,7 +1,7 @@
 """ThunderNet on PASCAL VOC, or on your own VOC or COCO folder.
 
     python recipes/train_thundernet_voc.py --demo                                     # drawn scenes, minutes
-    python recipes/train_thundernet_voc.py --data-dir D --variant snet49 --export     # your pictures
+    python recipes/train_thundernet_voc.py --data-dir D --variant snet49 --export     # your images
     python recipes/train_thundernet_voc.py --weights-backbone runs/snet_imagenet/best.weights.h5
                                                                                       # VOC 07+12 -> 07 test
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from detector_run import DetectorRun, Splits, parse_args
 from shared_run import report_errors
 from train_rsanet_voc import fetch
-from two_stage_run import starts_trained, two_stage_optimizer
+from two_stage_run import is_fine_tuning, two_stage_optimizer
 
 from keras_lightdet import ThunderNet
 from keras_lightdet.data import AugmentSpec
@@ -33,7 +33,7 @@ DEFAULTS = {"input_size": 320, "batch_size": 64, "variants": VARIANTS, "backbone
 
 def train(args, *, fetch: Callable[[Path], Splits], metric: str) -> None:
     """Trains, scores, draws and exports."""
-    trained = starts_trained(args)
+    trained = is_fine_tuning(args)
     options = {"scales": SCALES, "augment": AUGMENT} if trained else {"augment": SCRATCH_AUGMENT}
     run = DetectorRun(args, fetch=fetch, metric=metric, **options)
     model = ThunderNet(

@@ -14,7 +14,7 @@ CLIP_NORM = 10.0
 SCRATCH_RATE, SCRATCH_FINAL = 1e-3, 1e-6
 
 
-def starts_trained(args) -> bool:
+def is_fine_tuning(args) -> bool:
     """Whether the paper's schedule is in its place: the start is a detector's weights or those of a classifier."""
     return bool(args.weights or args.weights_backbone)
 
@@ -40,7 +40,7 @@ def two_stage_optimizer(
     """
     steps = run.total_steps
     average = {"use_ema": True, "ema_momentum": ema_momentum(steps), "global_clipnorm": CLIP_NORM}
-    if not starts_trained(run.args):
+    if not is_fine_tuning(run.args):
         schedule = run.warmup_cosine(SCRATCH_RATE, SCRATCH_FINAL, demo_peak=SCRATCH_RATE)
         return keras.optimizers.Adam(schedule, **average)
     schedule = WarmupDrops(

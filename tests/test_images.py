@@ -1,4 +1,4 @@
-"""The picture reader: orientation, colour modes, size limits and damage."""
+"""The image reader: orientation, color modes, size limits and damage."""
 
 import io
 import os
@@ -6,12 +6,12 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from data_trees import save_picture
+from data_trees import save_image
 from PIL import Image, ImageOps
 
 from keras_lightdet.errors import DataError
 from keras_lightdet.images import (
-    for_each_picture,
+    for_each_image,
     read_header,
     read_image,
     read_size,
@@ -46,17 +46,17 @@ def test_orientation_is_applied_as_pillow_does(tmp_path, orientation, suffix):
         np.testing.assert_array_equal(to_pixels(image), expected)
 
 
-def test_a_picture_is_taken_as_path_image_or_array(tmp_path):
+def test_a_image_is_taken_as_path_image_or_array(tmp_path):
     pixels = quarters()
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
     for given in (path, str(path), Image.fromarray(pixels), pixels, pixels + np.float32(0.4), tf.constant(pixels)):
-        alone = for_each_picture(given, lambda found: found)
+        alone = for_each_image(given, lambda found: found)
         assert alone.dtype == np.uint8
         np.testing.assert_array_equal(alone, pixels)
-    sizes = for_each_picture([path, pixels[:8], Image.new("L", (5, 7))], lambda found: found.shape)
+    sizes = for_each_image([path, pixels[:8], Image.new("L", (5, 7))], lambda found: found.shape)
     assert sizes == [(24, 40, 3), (8, 40, 3), (7, 5, 3)]
-    assert for_each_picture(np.stack([pixels] * 2), np.shape) == [pixels.shape] * 2
+    assert for_each_image(np.stack([pixels] * 2), np.shape) == [pixels.shape] * 2
 
 
 @pytest.mark.parametrize(
@@ -73,26 +73,26 @@ def test_a_picture_is_taken_as_path_image_or_array(tmp_path):
         (np.full((8, 8, 3), "a"), "as numbers"),
     ],
 )
-def test_an_array_that_is_no_picture_is_refused_with_its_cure(given, cure):
+def test_an_array_that_is_no_image_is_refused_with_its_cure(given, cure):
     with pytest.raises(DataError, match=cure):
-        for_each_picture(given, np.shape)
+        for_each_image(given, np.shape)
 
 
-def test_damaged_exif_leaves_the_picture_upright(tmp_path):
+def test_damaged_exif_leaves_the_image_upright(tmp_path):
     path = tmp_path / "a.jpg"
     Image.fromarray(quarters()).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + b"\x99" * 20)
     with Image.open(path) as image:
         np.testing.assert_array_equal(read_image(path), np.asarray(image))
 
 
-def test_colour_modes_become_rgb(tmp_path):
-    grey = np.arange(0, 240, 10, dtype=np.uint8)[None].repeat(8, 0)
-    Image.fromarray(grey).save(tmp_path / "l.png")
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "i16.png")
+def test_color_modes_become_rgb(tmp_path):
+    gray = np.arange(0, 240, 10, dtype=np.uint8)[None].repeat(8, 0)
+    Image.fromarray(gray).save(tmp_path / "l.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "i16.png")
     Image.fromarray(quarters()).quantize(4).save(tmp_path / "p.png")
     Image.fromarray(quarters()).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
     Image.fromarray(quarters()).save(tmp_path / "a.bmp")
-    expected = grey[..., None].repeat(3, -1)
+    expected = gray[..., None].repeat(3, -1)
     np.testing.assert_array_equal(read_image(tmp_path / "l.png"), expected)
     np.testing.assert_array_equal(read_image(tmp_path / "i16.png"), expected)
     np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), quarters())
@@ -116,7 +116,7 @@ def test_pixels_are_those_of_tensorflow_decoding(tmp_path):
 
 
 def damaged_files(folder):
-    """Names and contents of files that are no usable picture."""
+    """Names and contents of files that are no usable image."""
     buffer = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(buffer, "JPEG")
@@ -130,7 +130,7 @@ def damaged_files(folder):
     Image.new("RGB", (8, 8)).save(gif, "GIF")
     return {
         "empty.jpg": b"",
-        "text.jpg": b"not a picture",
+        "text.jpg": b"not an image",
         "half.jpg": jpeg[: len(jpeg) // 2],
         "head.jpg": jpeg[:100],
         "half.png": png[: len(png) // 2],
@@ -156,15 +156,15 @@ def test_missing_files_folders_and_pipes_are_errors(tmp_path):
             read_image(path)
 
 
-def test_too_large_a_picture_is_refused_before_decoding(tmp_path):
-    path = save_picture(tmp_path / "a.png", size=(300, 200))
+def test_too_large_a_image_is_refused_before_decoding(tmp_path):
+    path = save_image(tmp_path / "a.png", size=(300, 200))
     read_image(path, max_pixels=60_000)
     with pytest.raises(DataError, match="at most 59999 pixels, got 300 x 200"):
         read_image(path, max_pixels=59_999)
 
 
 def bilinear(image, rows, columns):
-    """Float64 pixels at fractional rows and columns, each between its two neighbours."""
+    """Float64 pixels at fractional rows and columns, each between its two neighbors."""
     top, left = rows.astype(int), columns.astype(int)
     below, right = np.minimum(top + 1, len(image) - 1), np.minimum(left + 1, image.shape[1] - 1)
     down, across = (rows - top)[:, None, None], (columns - left)[None, :, None]
@@ -174,7 +174,7 @@ def bilinear(image, rows, columns):
 
 
 def test_resize_samples_at_the_scaled_pixel():
-    """Pixel x of the result lies at x * scale of the picture; in evaluation to the 32nd part of a pixel."""
+    """Pixel x of the result lies at x * scale of the image; in evaluation to the 32nd part of a pixel."""
     image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
     rows, columns = np.arange(17) * 30 / 17, np.arange(64) * 50 / 64
     np.testing.assert_allclose(resample(image[None], (17, 64))[0], bilinear(image, rows, columns), atol=1e-3)

@@ -12,7 +12,7 @@ def test_import_leaves_the_extras_alone():
     blocked = dict.fromkeys((*HEAVY, "matplotlib"))
     script = f"import sys; sys.modules.update({blocked!r}); import keras_lightdet, keras_lightdet.data"
     script += "; import keras_lightdet.deploy, keras_lightdet.evaluation, keras_lightdet.training"
-    script += "; import keras_lightdet.analysis, keras_lightdet.convert"
+    script += "; import keras_lightdet.analysis, keras_lightdet.foreign_weights"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1500:]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import keras
 
-from keras_lightdet.guarded_model import GuardedModel
+from keras_lightdet.base_model import BaseModel
 
 # Multiplications between activations, and layers of layers: nothing here counts them or sees through them.
 _OPAQUE_OPERATIONS = ("Dot", "Einsum", "Matmul", "Tensordot")
@@ -57,7 +57,7 @@ def trace(model: keras.Model, input_shape: Sequence[int] | None = None, *, free_
     Raises:
         ValueError: If a size is unknown, or the model or one nested in it is not functional.
     """
-    if isinstance(model, GuardedModel):
+    if isinstance(model, BaseModel):
         size = tuple(input_shape[:2]) if input_shape else model.input_size
         graphs = [_trace_one(network, shapes, None) for network, shapes in model.networks(size)]
         calls = tuple(call for graph in graphs for call in graph.calls)

@@ -14,7 +14,7 @@ _MILLION = 1e6
 
 @dataclass(frozen=True)
 class LayerCost:
-    """The cost of one use of a layer, for one picture.
+    """The cost of one use of a layer, for one image.
 
     Attributes:
         name: The layer, within the models it is nested in.
@@ -109,7 +109,7 @@ class ModelCost:
 
 
 def cost(model: keras.Model, input_shape: Sequence[int] | None = None) -> ModelCost:
-    """Counts what a model costs for one picture.
+    """Counts what a model costs for one image.
 
     Convolutions (of groups and dilations, depthwise, separable, transposed) and dense layers have MACs; biases,
     batch norm, activations, sums and pools have none. Weights of a shared layer are counted once, its MACs at

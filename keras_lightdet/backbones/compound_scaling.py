@@ -12,7 +12,7 @@ class Scaling(NamedTuple):
     Attributes:
         depth: Of the blocks of a stage.
         width: Of the channels.
-        resolution: Of the sides of the picture.
+        resolution: Of the sides of the image.
     """
 
     depth: float

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import keras
 
 from keras_lightdet.backbones.imagenet import MEAN, STD, classifier, normalized_images
-from keras_lightdet.layers import TORCH_NORM, NormSpec, Squeeze, conv_bn_act, inverted_residual, round_width
+from keras_lightdet.layers import TORCH_NORM, NormSpec, SqueezeExcite, conv_bn_act, inverted_residual, round_width
 
 NORM = NormSpec(momentum=0.99, epsilon=1e-3)
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
-SQUEEZE = Squeeze(0.25, "silu", "sigmoid")
+SQUEEZE = SqueezeExcite(0.25, "silu", "sigmoid")
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
@@ -55,7 +55,7 @@ class Variant:
     Attributes:
         width: Factor of the channels.
         depth: Factor of the blocks of a stage.
-        resolution: Side of the classifier's picture in pixels.
+        resolution: Side of the classifier's image in pixels.
         dropout: Before the classifier.
         lite: No squeeze-and-excitation, ReLU6, and stem, head and outer stages that do not grow.
     """
@@ -97,14 +97,14 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
 ) -> keras.Model:
     """Builds EfficientNet-B0 to B7 or Lite0 to Lite4.
 
-    The graph is the same with and without weights. Pictures are normalised by ImageNet's mean and deviation, in the
+    The graph is the same with and without weights. Images are normalized by ImageNet's mean and deviation, in the
     Lite networks by `(x - 127) / 128`.
 
     Args:
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         variant: "b0" .. "b7", "lite0" .. "lite4".
         width, depth: Factors in place of the variant's, such as those of `compound_scaling`.
-        drop_connect: Share of pictures that skip the last block in training, less in those before (stochastic depth,
+        drop_connect: Share of images that skip the last block in training, less in those before (stochastic depth,
             Huang et al. 2016); 0 has none.
         convention: "keras" is the authors': TensorFlow's padding and their batch norm. "torch" is PyTorch's, for the
             weights of torchvision and of timm's networks without "tf_".

@@ -1,4 +1,4 @@
-"""What the ImageNet backbones share: the pictures' normalisation, a stem, and the head that makes them classifiers."""
+"""What the ImageNet backbones share: the images' normalization, a stem, and the head that makes them classifiers."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

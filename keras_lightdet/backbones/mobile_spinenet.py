@@ -15,12 +15,12 @@ from keras_lightdet.backbones.scale_permuted import (
     enlarge,
     permute_scales,
 )
-from keras_lightdet.layers import Squeeze, conv_bn_act, depthwise_bn_act, inverted_residual
+from keras_lightdet.layers import SqueezeExcite, conv_bn_act, depthwise_bn_act, inverted_residual
 
 KIND = "mbconv"
 WIDTHS = {0: 8, 1: 16, 2: 24, 3: 40, 4: 80, 5: 112, 6: 112, 7: 112}  # by level, before scaling; 0 is the stem
 EXPANSION = 6
-SQUEEZE = Squeeze(0.2, "relu", "hard_sigmoid")
+SQUEEZE = SqueezeExcite(0.2, "relu", "hard_sigmoid")
 
 # Mobile SpineNet-49 (the released code), blocks 2 to 17.
 MOBILE_SPINENET = tuple(

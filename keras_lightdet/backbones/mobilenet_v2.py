@@ -24,7 +24,7 @@ DROPOUT = 0.2
 
 
 class Convention(NamedTuple):
-    """Where implementations of one network differ: padding of strides, batch norm, and the pictures' scale."""
+    """Where implementations of one network differ: padding of strides, batch norm, and the images' scale."""
 
     padding: str
     norm: NormSpec
@@ -52,8 +52,9 @@ def MobileNetV2(  # noqa: N802 - builders are CapWords
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         width: Factor of all channels, which are rounded to multiples of 8. The authors publish 0.35, 0.5, 0.75, 1.0,
             1.3 and 1.4.
-        convention: "keras" is the authors': pictures scaled to -1..1, TensorFlow's padding. Use it for the weights
-            of `keras.applications`. "torch" is torchvision's, for its weights. `keras_lightdet.convert` reads both.
+        convention: "keras" is the authors': images scaled to -1..1, TensorFlow's padding. Use it for the weights
+            of `keras.applications`. "torch" is torchvision's, for its weights. `keras_lightdet.foreign_weights` reads
+            both.
         num_classes: `None` for features; else the classifier, whose last 1x1 convolution the features lack.
         name: Name of the model.
 

@@ -27,7 +27,7 @@ def ResNet(  # noqa: N802 - builders are CapWords
 ) -> keras.Model:
     """Builds ResNet-18, 34, 50 or 101.
 
-    Differs from the paper's table 1 where torchvision does, whose weights `keras_lightdet.convert` reads: a
+    Differs from the paper's table 1 where torchvision does, whose weights `keras_lightdet.foreign_weights` reads: a
     bottleneck of stride 2 takes its step in the 3x3 convolution, not in the first 1x1.
 
     Args:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from keras_lightdet.layers import CropLike, Enlarge, activate
+from keras_lightdet.layers import CropToMatch, NearestUpsample2D, activate
 
 STEM_BLOCKS = 2
-MIN_LEVEL = 1  # of a block; the stem's first convolution halves the picture
+MIN_LEVEL = 1  # of a block; the stem's first convolution halves the image
 OUTPUT_LEVELS = (3, 4, 5, 6, 7)
 
 
@@ -17,7 +17,7 @@ class Block(NamedTuple):
     """A block of the permuted part.
 
     Attributes:
-        level: It works at 1 / 2^level of the picture's sides.
+        level: It works at 1 / 2^level of the image's sides.
         kind: Of its layers, such as "bottleneck".
         parents: The two blocks it joins, counted from 0 with the stem's two first.
         output: Whether it is the pyramid's map of its level.
@@ -116,9 +116,9 @@ def enlarge(
     x: keras.KerasTensor, from_level: int, to_level: int, images: keras.KerasTensor, *, name: str
 ) -> keras.KerasTensor:
     """Repeats pixels, and cuts what stands over where the finer map's sides are no multiples of the coarser one's."""
-    x = Enlarge(2 ** (from_level - to_level), name=f"{name}_enlarge")(x)
+    x = NearestUpsample2D(2 ** (from_level - to_level), name=f"{name}_enlarge")(x)
     step = 2**to_level
-    return CropLike(name=f"{name}_crop")(x, images[:, ::step, ::step, :1])
+    return CropToMatch(name=f"{name}_crop")(x, images[:, ::step, ::step, :1])
 
 
 def average_levels(pyramid: Mapping[str, keras.KerasTensor], images: keras.KerasTensor) -> keras.KerasTensor:

@@ -34,7 +34,8 @@ def ShuffleNetV2(  # noqa: N802 - builders are CapWords
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         width: 0.5, 1.0, 1.5 or 2.0, the paper's sizes.
         unit: "split": both branches of a unit of stride 2 give half of the channels, and every unit ends in a
-            shuffle, as in torchvision, whose weights `keras_lightdet.convert` reads. "keep": the authors' form; the
+            shuffle, as in torchvision, whose weights `keras_lightdet.foreign_weights` reads. "keep": the authors' form;
+            the
             branch without expansion keeps its channels, and units of stride 1 start with the shuffle. This one meets
             the paper's 146, 299 and 591 M multiply-adds.
         extra_depthwise: `True` adds a 3x3 depthwise convolution before the first 1x1 of every unit: V2* of section 4,
@@ -71,7 +72,7 @@ def shuffle_stages(
     """Adds stages 2 to 4, each of one unit of stride 2 and three, seven and three of stride 1.
 
     Args:
-        x: The stem's output, at a quarter of the picture's sides.
+        x: The stem's output, at a quarter of the image's sides.
         widths: Channels of the three stages, even numbers.
         unit: "split" or "keep", see `ShuffleNetV2`.
         kernel_size: Side of the depthwise kernels, odd.

@@ -94,7 +94,7 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         out_width: Channels of the pyramid; the variant's if `None`. "49s" has 128 in the released code, while the
             published cost of its RetinaNet is met with 256.
         activation: Keras name: "relu", or "swish" in protocol C.
-        stochastic_depth: Chance that the last block's layers are left out of a training step, per picture; it grows
+        stochastic_depth: Chance that the last block's layers are left out of a training step, per image; it grows
             linearly from the first block (0.2 in protocol C).
         drop_block: Chance that a value of a block's layers is dropped in training, in squares, see `DropBlock`
             (protocol A).

@@ -1,7 +1,7 @@
 """SpineNet's search space (Du et al. 2020, section 3.2), and a search in it for whoever can score a graph.
 
 The paper's controller, a recurrent network trained by reinforcement on 14,000 scored graphs, is in
-`spinenet_controller`. Regularised evolution (Real et al. 2019, algorithm 1) is the other way: it has nothing to train,
+`spinenet_controller`. Regularized evolution (Real et al. 2019, algorithm 1) is the other way: it has nothing to train,
 and swaps and redraws suit permutations.
 """
 

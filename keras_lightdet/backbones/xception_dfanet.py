@@ -76,7 +76,7 @@ def fc_attention(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     """Weighs the channels of `x` by what an ImageNet classifier would say of it (figure 3, "fc attention").
 
     The figure draws no activation. ReLU, which some who built it took, leaves the weights without a bound, and they
-    multiply from one backbone to the next: pictures unlike those of a training batch came to logits of 1e6, beside
+    multiply from one backbone to the next: images unlike those of a training batch came to logits of 1e6, beside
     which 8 bits hold nothing of the usual ones. Sigmoid bounds them, as in other attention over channels, and learnt
     faster.
     """

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_lightdet.boxes.spec import Spec
+from keras_lightdet.spec import Spec
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
 class GridAnchors(Spec):
-    """Box shapes per pyramid level, centred on the cells of that level's grid.
+    """Box shapes per pyramid level, centerd on the cells of that level's grid.
 
     Attributes:
         strides: Pixels from cell to cell, one entry a level, fine to coarse.
@@ -46,14 +46,14 @@ class GridAnchors(Spec):
         )
 
     def count(self, image_size: tuple[int, int]) -> int:
-        """Returns how many anchors cover a picture of `(height, width)` pixels."""
+        """Returns how many anchors cover an image of `(height, width)` pixels."""
         return (
             sum(_cells(image_size[0], stride) * _cells(image_size[1], stride) for stride in self.strides)
             * self.per_cell
         )
 
-    def place(self, image_size: tuple[int, int]) -> "PlacedAnchors":
-        """Lays the anchors over a picture of `image_size` = `(height, width)` pixels.
+    def generate(self, image_size: tuple[int, int]) -> "AnchorGrid":
+        """Lays the anchors over an image of `image_size` = `(height, width)` pixels.
 
         The order is that of the heads' outputs: level by level, row by row, cell by cell, anchor by anchor.
         """
@@ -66,7 +66,7 @@ class GridAnchors(Spec):
             sizes.append(np.tile(np.array(self.sizes[level]), (rows * columns, 1)))
             strides.append(np.full(len(sizes[-1]), stride))
             shapes.append(np.tile(np.arange(self.per_cell) + level * self.per_cell, rows * columns))
-        return PlacedAnchors(
+        return AnchorGrid(
             np.concatenate(centers).astype("float32"),
             np.concatenate(sizes).astype("float32"),
             np.concatenate(strides).astype("float32"),
@@ -75,8 +75,8 @@ class GridAnchors(Spec):
 
 
 @dataclass(frozen=True)
-class PlacedAnchors:
-    """Anchors laid over one picture size.
+class AnchorGrid:
+    """Anchors laid over one image size.
 
     Attributes:
         centers: Float32 `[N, 2]`, `(x, y)` pixels: the middle of the anchor's cell.
@@ -102,11 +102,11 @@ class PyramidAnchors(Spec):
         strides: Pixels from cell to cell, one entry a level, fine to coarse.
         sizes: Square roots of the anchors' areas in pixels of the network input, `[levels][sizes]`.
         aspect_ratios: Height over width, the same at all levels.
-        offset: Where in its cell an anchor's centre stands: 0.0 is the cell's top left corner, as in torchvision, 0.5
+        offset: Where in its cell an anchor's center stands: 0.0 is the cell's top left corner, as in torchvision, 0.5
             its middle.
-        rounded: Whether the corners of the shapes are rounded to whole pixels about their centre, as in torchvision.
-        fitted: Whether centres and shapes of a level whose last row or column reaches over the picture's edge shrink
-            along that axis, so that the cells fill the picture evenly, as in EfficientDet.
+        rounded: Whether the corners of the shapes are rounded to whole pixels about their center, as in torchvision.
+        fitted: Whether centers and shapes of a level whose last row or column reaches over the image's edge shrink
+            along that axis, so that the cells fill the image evenly, as in EfficientDet.
     """
 
     strides: tuple[int, ...]
@@ -148,7 +148,7 @@ class PyramidAnchors(Spec):
         return len(self.sizes[0]) * len(self.aspect_ratios)
 
     def level_counts(self, image_size: tuple[int, int]) -> tuple[int, ...]:
-        """Returns how many anchors each level lays over a picture of `(height, width)` pixels."""
+        """Returns how many anchors each level lays over an image of `(height, width)` pixels."""
         height, width = image_size
         return tuple(_cells(height, stride) * _cells(width, stride) * self.per_cell for stride in self.strides)
 
@@ -156,8 +156,8 @@ class PyramidAnchors(Spec):
         """Returns the boxes `[levels * per_cell, 4]` about the origin, xyxy pixels, level by level."""
         return np.concatenate([self._shapes(sizes) for sizes in self.sizes])
 
-    def place(self, image_size: tuple[int, int]) -> np.ndarray:
-        """Lays the anchors over a picture of `image_size` = `(height, width)` pixels.
+    def generate(self, image_size: tuple[int, int]) -> np.ndarray:
+        """Lays the anchors over an image of `image_size` = `(height, width)` pixels.
 
         Returns:
             Float32 `[N, 4]`, xyxy pixels, not clipped, in the order of the heads' outputs: level by level, row by

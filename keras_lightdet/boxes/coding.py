@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 from keras import ops
 
-from keras_lightdet.boxes.spec import Spec
+from keras_lightdet.spec import Spec
 
 _LEAST_SIDE = 1e-3  # pixels; a smaller box is coded as if its side were this, so that padding gives finite numbers
 
@@ -17,12 +17,12 @@ _LEAST_SIDE = 1e-3  # pixels; a smaller box is coded as if its side were this, s
 class GridCoding(Spec):
     """YOLO's coding (Redmon and Farhadi 2018, fig. 2) with the reach of a cell as a parameter.
 
-    A centre is `cell centre + reach * stride * (sigmoid(t_xy) - 1/2)`, a side is `anchor * exp(t_wh)`. Reach 1 is
-    YOLOv3's, which cannot put a centre on its cell's border; reach 2 lets neighbouring cells answer for one object
+    A center is `cell center + reach * stride * (sigmoid(t_xy) - 1/2)`, a side is `anchor * exp(t_wh)`. Reach 1 is
+    YOLOv3's, which cannot put a center on its cell's border; reach 2 lets neighboring cells answer for one object
     (YOLOv4's grid sensitivity).
 
     Attributes:
-        reach: Width of the window of centres, in cells.
+        reach: Width of the window of centers, in cells.
         max_log_side: Bound of `|t_wh|`, so that a side neither overflows nor vanishes.
     """
 
@@ -49,7 +49,7 @@ class GridCoding(Spec):
 class DeltaCoding(Spec):
     """The coding of R-CNN (Girshick et al. 2014, appendix C): a box relative to an anchor or a proposal.
 
-    `t_xy = weight * (centre - anchor centre) / anchor side` and `t_wh = weight * log(side / anchor side)`.
+    `t_xy = weight * (center - anchor center) / anchor side` and `t_wh = weight * log(side / anchor side)`.
 
     Attributes:
         weights: Factors of `(x, y, width, height)`, the inverse of the deltas' standard deviations. Region proposal
@@ -80,7 +80,7 @@ class DeltaCoding(Spec):
         return ops.concatenate([offsets, log_sides], axis=-1) * self._weights()
 
     def decode(self, deltas: keras.KerasTensor, anchors: keras.KerasTensor) -> keras.KerasTensor:
-        """Returns the boxes `[..., 4]`, xyxy pixels that may leave the picture, of `deltas [..., 4]`.
+        """Returns the boxes `[..., 4]`, xyxy pixels that may leave the image, of `deltas [..., 4]`.
 
         `anchors [..., 4]` are broadcast: `[B, R, 1, 4]` serves deltas `[B, R, K, 4]` of K classes.
         """

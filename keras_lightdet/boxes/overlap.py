@@ -67,9 +67,9 @@ def iou(boxes: keras.KerasTensor, others: keras.KerasTensor, kind: str = "iou") 
     if kind == "giou":
         hull_area = hull[..., 0] * hull[..., 1]
         return overlap - (hull_area - union) / ops.maximum(hull_area, _EPSILON)
-    centre_offset = (boxes[..., :2] + boxes[..., 2:] - others[..., :2] - others[..., 2:]) / 2
+    center_offset = (boxes[..., :2] + boxes[..., 2:] - others[..., :2] - others[..., 2:]) / 2
     diagonal = ops.maximum(ops.sum(ops.square(hull), -1), _EPSILON)
-    overlap_diou = overlap - ops.sum(ops.square(centre_offset), -1) / diagonal
+    overlap_diou = overlap - ops.sum(ops.square(center_offset), -1) / diagonal
     if kind == "diou":
         return overlap_diou
     aspect = (4 / math.pi**2) * ops.square(_aspect_angle(others) - _aspect_angle(boxes))

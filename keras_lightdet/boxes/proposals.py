@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_lightdet.boxes.coding import DeltaCoding
-from keras_lightdet.boxes.spec import Spec
+from keras_lightdet.spec import Spec
 
 _NEVER = -1e9  # in place of the logit of a box that is no proposal
 _LEAST_LOGIT = -1e8
@@ -23,7 +23,7 @@ class ProposalSpec(Spec):
 
     Attributes:
         pre_nms_top_k: Anchors, of each level, that suppression looks at: those of the highest objectness.
-        post_nms_top_k: Proposals of a picture, all levels together.
+        post_nms_top_k: Proposals of an image, all levels together.
         iou_threshold: Of two boxes that overlap more than this, the one of higher objectness stays.
         min_size: Boxes with a side below this many pixels after clipping are left out.
         per_level: Whether top-k and suppression treat each level by itself.
@@ -59,7 +59,7 @@ def propose(
     `tf.image.non_max_suppression_padded`, whose memory under XLA does not grow with the square of `pre_nms_top_k`.
 
     Args:
-        objectness: `[B, N]` logits, in the order of `PyramidAnchors.place`.
+        objectness: `[B, N]` logits, in the order of `PyramidAnchors.generate`.
         rpn_deltas: `[B, N, 4]`, coded by `coding`.
         anchors: `[N, 4]` xyxy pixels.
         image_size: `(height, width)` of the network input in pixels, which boxes are clipped to.
@@ -69,7 +69,7 @@ def propose(
 
     Returns:
         `{"boxes" [B, R, 4], "scores" [B, R], "valid" [B, R] bool}`, best first, where R is `post_nms_top_k`: xyxy
-        pixels inside the picture and probabilities 0..1. Slots that are not valid hold zeros.
+        pixels inside the image and probabilities 0..1. Slots that are not valid hold zeros.
     """
     objectness, rpn_deltas = tf.stop_gradient(objectness), tf.stop_gradient(rpn_deltas)
     counts = level_counts if spec.per_level and level_counts is not None else (ops.shape(objectness)[1],)
@@ -101,7 +101,7 @@ def propose(
     return {key: tf.expand_dims(value, 0) for key, value in found.items()} if one else found
 
 
-def append_true_boxes(proposals: dict, boxes, labels, ignore) -> dict:
+def add_ground_truth_boxes(proposals: dict, boxes, labels, ignore) -> dict:
     """Adds the true boxes to the proposals, so that the second stage sees positives from the first step on.
 
     Args:

@@ -6,17 +6,17 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_lightdet.boxes.matching import BACKGROUND
-from keras_lightdet.boxes.spec import Spec
+from keras_lightdet.boxes.assignment import BACKGROUND
+from keras_lightdet.spec import Spec
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
 class SampleSpec(Spec):
-    """How many candidates of a picture a loss counts.
+    """How many candidates of an image a loss counts.
 
     Attributes:
-        count: Candidates of a picture, positive and negative together.
+        count: Candidates of an image, positive and negative together.
         positive_fraction: Largest share of positives, 0..1; what they do not fill goes to negatives.
     """
 
@@ -29,19 +29,19 @@ class SampleSpec(Spec):
 
     @property
     def max_positive(self) -> int:
-        """Most positives of a picture."""
+        """Most positives of an image."""
         return int(self.count * self.positive_fraction)
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
-class HardSpec(Spec):
+class OhemSpec(Spec):
     """Online hard example mining (Shrivastava et al. 2016).
 
     Attributes:
-        count: Candidates of a picture that stay in the loss.
-        joint: Whether the pictures of a batch share their `count`s: the hardest `B * count` of all stay, wherever
-            they are. The authors of Light-Head R-CNN do so, with 512 for two pictures.
+        count: Candidates of an image that stay in the loss.
+        joint: Whether the images of a batch share their `count`s: the hardest `B * count` of all stay, wherever
+            they are. The authors of Light-Head R-CNN do so, with 512 for two images.
     """
 
     count: int = 256
@@ -58,11 +58,11 @@ def random_keys(shape, seed: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.bitwise.right_shift(bits, 8), tf.float32) / 2**24
 
 
-def sample_matches(matched: keras.KerasTensor, keys: keras.KerasTensor, spec: SampleSpec) -> dict:
-    """Draws positives and negatives of each picture without replacement.
+def sample_assignments(matched: keras.KerasTensor, keys: keras.KerasTensor, spec: SampleSpec) -> dict:
+    """Draws positives and negatives of each image without replacement.
 
     Args:
-        matched: `[B, N]` int32 from `match_boxes`.
+        matched: `[B, N]` int32 from `assign_anchors`.
         keys: `[B, N]` random numbers, see `random_keys`: the candidates of the largest keys are drawn.
         spec: The shares.
 
@@ -88,7 +88,7 @@ def sample_matches(matched: keras.KerasTensor, keys: keras.KerasTensor, spec: Sa
     }
 
 
-def hardest_mask(losses: keras.KerasTensor, valid: keras.KerasTensor, spec: HardSpec) -> keras.KerasTensor:
+def ohem_mask(losses: keras.KerasTensor, valid: keras.KerasTensor, spec: OhemSpec) -> keras.KerasTensor:
     """Marks the candidates with the largest losses.
 
     Args:

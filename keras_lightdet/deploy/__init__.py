@@ -1,7 +1,7 @@
 """From a trained detector or segmenter to a checked .tflite, and back to its answers."""
 
-from keras_lightdet.deploy.export import ExportReport, export_tflite
-from keras_lightdet.deploy.export_segmenter import SegmenterReport, export_segmenter
+from keras_lightdet.deploy.export_detection import ExportReport, export_detection
+from keras_lightdet.deploy.export_segmentation import SegmenterReport, export_segmentation
 from keras_lightdet.deploy.metadata import read_labels
 from keras_lightdet.deploy.runtime import TFLiteDetector, TFLiteSegmenter
 
@@ -10,7 +10,7 @@ __all__ = [
     "SegmenterReport",
     "TFLiteDetector",
     "TFLiteSegmenter",
-    "export_segmenter",
-    "export_tflite",
+    "export_segmentation",
+    "export_detection",
     "read_labels",
 ]

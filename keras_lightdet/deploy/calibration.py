@@ -1,4 +1,4 @@
-"""Ranges of an int8 file's tensors: those that change the activations of the calibration pictures least.
+"""Ranges of an int8 file's tensors: those that change the activations of the calibration images least.
 
 The converter's own calibration takes the least and the greatest value it sees, so that one outlier makes the steps of a
 whole tensor coarse; on drawn scenes that cost twice the points of these ranges.
@@ -18,7 +18,7 @@ BINS = 2048
 CANDIDATES = 128  # ends tried on each side of zero
 IMAGES, RAW_PIXEL_RANGE = "images", (0.0, 255.0)
 _LARGEST = 1e30  # the runtime's sums end at the largest number, not at infinity
-_DEAD_RANGE = (0.0, 1.0)  # of a tensor that is zero in every picture; the quantiser needs some width
+_DEAD_RANGE = (0.0, 1.0)  # of a tensor that is zero in every image; the quantizer needs some width
 
 Range = tuple[float, float]
 Sample = Mapping[str, np.ndarray]
@@ -28,12 +28,12 @@ def set_ranges(content: bytes, samples: Sequence[Sample], limits: Mapping[str, R
     """Writes beside each tensor of a float32 flatbuffer the range that its 8 bits are to span.
 
     Args:
-        content: What is to be quantised. Its input "images", where it has one, takes raw pixels.
+        content: What is to be quantized. Its input "images", where it has one, takes raw pixels.
         samples: Values of the signature's inputs.
         limits: By output of the signature, the ends beyond which all values mean the same; no range reaches further.
 
     Returns:
-        The flatbuffer with `min` and `max` in its tensors' quantization, where the converter's quantiser reads them.
+        The flatbuffer with `min` and `max` in its tensors' quantization, where the converter's quantizer reads them.
     """
     model, schema = flatbuffer.unpack(content), flatbuffer.load_schema()
     graph, (inputs, outputs) = model.subgraphs[0], flatbuffer.signature_tensors(model)

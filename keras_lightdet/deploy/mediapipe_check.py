@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lightdet.boxes.detections import Detections
 from keras_lightdet.deploy import mediapipe_runner
 from keras_lightdet.deploy.metadata import read_labels
+from keras_lightdet.detection.detections import Detections
 from keras_lightdet.errors import ExportError
 
 TIME_LIMIT = 120.0  # seconds; MediaPipe hangs on some faults instead of failing
-BOX_TOLERANCE = 2.0  # pixels: MediaPipe resizes the picture by its own code
+BOX_TOLERANCE = 2.0  # pixels: MediaPipe resizes the image by its own code
 _KEPT_ERROR = 600  # characters
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How one picture's detections differ between two runtimes.
+    """How one image's detections differ between two runtimes.
 
     Attributes:
         compared: Detections of the first.
@@ -42,11 +42,11 @@ def detect_with_mediapipe(
 
     Args:
         path: A file with metadata.
-        images: Uint8 `[H, W, 3]` RGB pictures of any size.
+        images: Uint8 `[H, W, 3]` RGB images of any size.
         time_limit: Seconds for all of it.
 
     Returns:
-        Detections in pixels of each picture.
+        Detections in pixels of each image.
 
     Raises:
         ExportError: MediaPipe refuses the file, dies, or takes longer.
@@ -66,11 +66,11 @@ def segment_with_mediapipe(
 
     Args:
         path: A file with metadata.
-        images: Uint8 `[H, W, 3]` RGB pictures of any size.
+        images: Uint8 `[H, W, 3]` RGB images of any size.
         time_limit: Seconds for all of it.
 
     Returns:
-        The category mask of each picture, uint8 `[H, W]`, and the labels that MediaPipe read from the file.
+        The category mask of each image, uint8 `[H, W]`, and the labels that MediaPipe read from the file.
 
     Raises:
         ExportError: MediaPipe refuses the file, dies, or takes longer.
@@ -85,7 +85,7 @@ def segment_with_mediapipe(
 
 def _run(task: str, path: str | Path, images: Sequence[np.ndarray], answer: Path, time_limit: float) -> None:
     """Has `mediapipe_runner` write `answer`."""
-    pictures = answer.with_name("pictures.npz")
+    pictures = answer.with_name("images.npz")
     np.savez(pictures, *images)  # arr_0, arr_1, ..
     command = [sys.executable, mediapipe_runner.__file__, task, str(path), str(pictures), str(answer)]
     try:

@@ -3,16 +3,16 @@
 It imports nothing of this package: MediaPipe can die or hang on a file it does not like, and must not take
 the caller along, nor wait for TensorFlow to load.
 
-    python mediapipe_runner.py detect model.tflite pictures.npz answer.json
-    python mediapipe_runner.py segment model.tflite pictures.npz answer.npz
+    python mediapipe_runner.py detect model.tflite images.npz answer.json
+    python mediapipe_runner.py segment model.tflite images.npz answer.npz
 """
 
 import json
 import sys
 
 
-def detect(model_path: str, pictures_path: str, answer_path: str) -> None:
-    """Writes, per picture of the .npz, the boxes (xywh pixels), scores and label names that ObjectDetector finds."""
+def detect(model_path: str, images_path: str, answer_path: str) -> None:
+    """Writes, per image of the .npz, the boxes (xywh pixels), scores and label names that ObjectDetector finds."""
     import mediapipe
     import numpy as np
     from mediapipe.tasks.python import BaseOptions, vision
@@ -22,7 +22,7 @@ def detect(model_path: str, pictures_path: str, answer_path: str) -> None:
     )
     detector = vision.ObjectDetector.create_from_options(options)
     answer = []
-    with np.load(pictures_path, allow_pickle=False) as pictures:
+    with np.load(images_path, allow_pickle=False) as pictures:
         for name in pictures.files:
             image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pictures[name])
             answer.append([one for found in detector.detect(image).detections for one in _plain(found)])
@@ -30,8 +30,8 @@ def detect(model_path: str, pictures_path: str, answer_path: str) -> None:
         json.dump(answer, file)
 
 
-def segment(model_path: str, pictures_path: str, answer_path: str) -> None:
-    """Writes, per picture of the .npz, ImageSegmenter's category mask, uint8, and last the labels that it read."""
+def segment(model_path: str, images_path: str, answer_path: str) -> None:
+    """Writes, per image of the .npz, ImageSegmenter's category mask, uint8, and last the labels that it read."""
     import mediapipe
     import numpy as np
     from mediapipe.tasks.python import BaseOptions, vision
@@ -43,7 +43,7 @@ def segment(model_path: str, pictures_path: str, answer_path: str) -> None:
         output_confidence_masks=False,
     )
     segmenter = vision.ImageSegmenter.create_from_options(options)
-    with np.load(pictures_path, allow_pickle=False) as pictures:
+    with np.load(images_path, allow_pickle=False) as pictures:
         images = [
             mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pictures[key]) for key in pictures.files
         ]

@@ -1,7 +1,7 @@
 """From a detector's raw outputs to the detections of a .tflite, in the forms its clients read.
 
 Both forms start from the detector's own `decode`; there is no second decoder. All outputs are float32, boxes
-are `(y_min, x_min, y_max, x_max)` in 0..1 of the picture and clipped to it, and rows from `count` on are
+are `(y_min, x_min, y_max, x_max)` in 0..1 of the image and clipped to it, and rows from `count` on are
 padding.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_lightdet.boxes.selection import SelectSpec, best_pairs, select_detections
+from keras_lightdet.boxes.nms import SelectSpec, best_pairs, select_detections
 from keras_lightdet.errors import ExportError
 
 POSTPROCESS_FORMS = ("builtin", "custom_op", "none")
@@ -20,7 +20,7 @@ OUTPUTS = ("boxes", "labels", "scores", "count")
 # The op refuses a box without area, which a side must not become when its box is moved; a side this small (relative) is
 # none that a detector reports.
 _SMALLEST_SIDE = 1e-4
-_SPACING = 2.0  # of the classes' places: more than a whole picture, so that boxes of two classes cannot overlap
+_SPACING = 2.0  # of the classes' places: more than a whole image, so that boxes of two classes cannot overlap
 _UNIT_ANCHOR = (0.0, 0.0, 1.0, 1.0)  # (y, x, h, w): encodings stay what they are
 
 Tensors = dict[str, tf.Tensor]
@@ -106,7 +106,7 @@ def _select_by_custom_op(
 def detection_postprocess(spec: SelectSpec) -> Callable:
     """Returns a function that the TFLite converter replaces by TFLite_Detection_PostProcess, for one class.
 
-    It takes encodings `[1, k, 4]` as `(centre y, centre x, log height, log width)` of anchors `[k, 4]`, scores
+    It takes encodings `[1, k, 4]` as `(center y, center x, log height, log width)` of anchors `[k, 4]`, scores
     `[1, k, 1]` and the anchors. Its body is the op's meaning in TensorFlow, so that an eager call and the file answer
     alike.
     """

@@ -9,12 +9,12 @@ from types import ModuleType
 
 import numpy as np
 
-from keras_lightdet.boxes.detections import SHOWN_SCORE, Detections
 from keras_lightdet.deploy import flatbuffer
 from keras_lightdet.deploy.metadata import read_labels
 from keras_lightdet.deploy.postprocess import OUTPUTS
+from keras_lightdet.detection.detections import SHOWN_SCORE, Detections
 from keras_lightdet.errors import ExportError
-from keras_lightdet.images import Picture, for_each_picture, resize_image
+from keras_lightdet.images import ImageInput, for_each_image, resize_image
 from keras_lightdet.segmentation.model import to_labels
 
 _LOGGER = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class TFLiteDetector:
     """A detector out of a .tflite file with post-processing inside.
 
     Args:
-        path: A file written by `export_tflite`.
+        path: A file written by `export_detection`.
         num_threads: Threads of the interpreter.
 
     Attributes:
@@ -118,18 +118,18 @@ class TFLiteDetector:
         self.input_size: tuple[int, int] = self._graph.input_shapes["images"][1:3]
 
     def detect(
-        self, images: Picture | Sequence[Picture], score_threshold: float = SHOWN_SCORE
+        self, images: ImageInput | Sequence[ImageInput], score_threshold: float = SHOWN_SCORE
     ) -> Detections | list[Detections]:
         """Detects objects, as `DetectorModel.detect` does.
 
         Args:
-            images: A picture or a list of pictures, see `DetectorModel.detect`.
+            images: An image or a list of images, see `DetectorModel.detect`.
             score_threshold: Lowest score to keep, 0..1; below the one baked into the file it has no effect.
 
         Returns:
-            Detections in pixels of the picture given; a list of them for a list.
+            Detections in pixels of the image given; a list of them for a list.
         """
-        return for_each_picture(images, lambda pixels: self._detect_one(pixels).above(score_threshold))
+        return for_each_image(images, lambda pixels: self._detect_one(pixels).above(score_threshold))
 
     def _detect_one(self, pixels: np.ndarray) -> Detections:
         found = self._graph.run({"images": resize_image(pixels, self.input_size)[None]})
@@ -140,7 +140,7 @@ class TFLiteSegmenter:
     """A segmenter out of a .tflite file.
 
     Args:
-        path: A file written by `export_segmenter`.
+        path: A file written by `export_segmentation`.
         num_threads: Threads of the interpreter.
 
     Attributes:
@@ -162,9 +162,9 @@ class TFLiteSegmenter:
             )
         self.input_size: tuple[int, int] = self._graph.input_shapes["images"][1:3]
 
-    def segment(self, images: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
-        """Tells the class of every pixel, as `SegmentationModel.segment` does: uint8 `[H, W]` of the picture given."""
-        return for_each_picture(images, self._segment_one)
+    def segment(self, images: ImageInput | Sequence[ImageInput]) -> np.ndarray | list[np.ndarray]:
+        """Tells the class of every pixel, as `SegmentationModel.segment` does: uint8 `[H, W]` of the image given."""
+        return for_each_image(images, self._segment_one)
 
     def _segment_one(self, pixels: np.ndarray) -> np.ndarray:
         masks = self._graph.run({"images": resize_image(pixels, self.input_size)[None]})[MASKS]
@@ -172,7 +172,7 @@ class TFLiteSegmenter:
 
 
 def to_detections(outputs: Mapping[str, np.ndarray], size: tuple[int, int], class_names: Sequence[str]) -> Detections:
-    """Turns a file's four outputs into detections in pixels of a picture of `size` `(H, W)`."""
+    """Turns a file's four outputs into detections in pixels of an image of `size` `(H, W)`."""
     count = int(np.ravel(outputs["count"])[0])
     y_min, x_min, y_max, x_max = np.asarray(outputs["boxes"])[0, :count].T
     height, width = size

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_lightdet.boxes.detections import Detections
 from keras_lightdet.boxes.overlap import pairwise_iou
 from keras_lightdet.deploy import flatbuffer
 from keras_lightdet.deploy.runtime import make_interpreter
+from keras_lightdet.detection.detections import Detections
 from keras_lightdet.errors import ExportError
 
 # Built-ins that ran, in float32 and where the network uses them in int8, on the CPU runtime without further
@@ -33,7 +33,7 @@ class Tolerance:
 
     Attributes:
         relative: Largest root mean square error, as a share of the output's standard deviation over places
-            and pictures: what a head says about one place rather than another is what must survive.
+            and images: what a head says about one place rather than another is what must survive.
         steps: Errors below so many 1/255 parts of the output's range (0 included, as 8 bits are laid out) are
             granted in any case: a head that says nearly the same everywhere, such as an untrained one, cannot
             do better.
@@ -45,7 +45,7 @@ class Tolerance:
 
 # Measured on sound files (share of the standard deviation): none 1e-6 to 3e-4, float16 5e-4, dynamic 0.01,
 # int8 0.02 to 0.24, the last in a detector in the middle of its training, most of it at places without an
-# object. What real faults make (pixels normalised twice, an output swapped, weights lost) is 1 and more.
+# object. What real faults make (pixels normalized twice, an output swapped, weights lost) is 1 and more.
 # These bounds tell the two apart; what int8 costs in score is for export/check_tflite.py to say.
 TOLERANCES = {
     "none": Tolerance(0.01, 0.01),
@@ -119,10 +119,10 @@ def compare_raw(
     tolerance: Tolerance,
     limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, float]:
-    """Compares raw outputs over pictures.
+    """Compares raw outputs over images.
 
     Args:
-        expected: The Keras model's, one dict a picture, `[1, N]` or `[1, ..., C]` each.
+        expected: The Keras model's, one dict an image, `[1, N]` or `[1, ..., C]` each.
         got: The file's.
         tolerance: From `TOLERANCES`.
         limits: By output, the ends beyond which all values mean the same, see `DetectorModel.raw_limits`.
@@ -150,7 +150,7 @@ def compare_raw(
         if rms > granted:
             raise ExportError(
                 f"Expected the raw output {name!r} of the .tflite to be within {granted:.3g} (root mean "
-                f"square) of the Keras model's, got {rms:.3g}. Do calibrate with more typical pictures, or "
+                f"square) of the Keras model's, got {rms:.3g}. Do calibrate with more typical images, or "
                 "export without int8."
             )
         errors[name] = rms / spread if spread else rms

@@ -1,22 +1,24 @@
 """The detector models: steps, losses, decoding."""
 
-from keras_lightdet.detection.anchor_head import AnchorHead, AnchorLoss
-from keras_lightdet.detection.grid_head import GridHead, GridLoss
+from keras_lightdet.detection.anchor_objective import AnchorLoss, AnchorObjective
+from keras_lightdet.detection.detections import Detections
+from keras_lightdet.detection.grid_objective import GridLoss, GridObjective
 from keras_lightdet.detection.model import DetectorModel, to_detections
 from keras_lightdet.detection.one_stage import OneStageDetector
-from keras_lightdet.detection.proposal_head import ProposalHead
-from keras_lightdet.detection.region_head import RegionHead
+from keras_lightdet.detection.proposal_objective import ProposalObjective
+from keras_lightdet.detection.region_objective import RegionObjective
 from keras_lightdet.detection.two_stage import TwoStageDetector
 
 __all__ = [
-    "AnchorHead",
+    "AnchorObjective",
     "AnchorLoss",
+    "Detections",
     "DetectorModel",
-    "GridHead",
+    "GridObjective",
     "GridLoss",
     "OneStageDetector",
-    "ProposalHead",
-    "RegionHead",
+    "ProposalObjective",
+    "RegionObjective",
     "TwoStageDetector",
     "to_detections",
 ]

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
-from keras_lightdet.boxes import Detections, SelectSpec, select_detections
-from keras_lightdet.boxes.detections import SHOWN_SCORE
-from keras_lightdet.detection.stages import Stage
-from keras_lightdet.guarded_model import GuardedModel
-from keras_lightdet.images import Picture, for_each_picture, resize_image
+from keras_lightdet.base_model import BaseModel
+from keras_lightdet.boxes import SelectSpec, select_detections
+from keras_lightdet.detection.detections import SHOWN_SCORE, Detections
+from keras_lightdet.images import ImageInput, for_each_image, resize_image
+from keras_lightdet.inference_stage import InferenceStage
 
 
-class DetectorModel(GuardedModel):
+class DetectorModel(BaseModel):
     """A detector that trains by stock `compile` and `fit` and answers by `detect`.
 
     A leaf writes `call(images) -> raw`, `compute_losses(images, targets, training) -> {name: scalar}`,
@@ -21,11 +21,11 @@ class DetectorModel(GuardedModel):
 
     Data for `fit` are pairs of images `[B, H, W, 3]` (0..255, RGB) and targets `{"boxes" [B, G, 4] xyxy pixels of
     the images, "labels" [B, G] (-1 pads), "ignore" [B, G] (1 or 0), "sources" [B, S] int}`. "sources" is optional:
-    it names the pictures when a loss is not finite.
+    it names the images when a loss is not finite.
 
     Args:
         class_names: Names of the classes in label order.
-        input_size: `(height, width)` in pixels that pictures are stretched to.
+        input_size: `(height, width)` in pixels that images are stretched to.
         select: How detections are chosen from the decoded boxes.
         loss_names: Keys of what `compute_losses` returns.
         architecture: Name and arguments of the builder, kept beside saved weights.
@@ -55,7 +55,7 @@ class DetectorModel(GuardedModel):
         """Returns boxes `[B, N, 4]` (xyxy pixels, inside the input) and scores `[B, N, K]`, 0..1."""
         raise NotImplementedError(f"{type(self).__name__} must define decode.")
 
-    def stages(self) -> list[Stage]:
+    def inference_stages(self) -> list[InferenceStage]:
         """Returns the functions that make up `call` at inference, in their order: what a .tflite is made of."""
         raise NotImplementedError(f"{type(self).__name__} must define stages.")
 
@@ -65,21 +65,21 @@ class DetectorModel(GuardedModel):
         return select_detections(*self.decode(self(images, training=False)), self.select)
 
     def detect(
-        self, images: Picture | Sequence[Picture], score_threshold: float = SHOWN_SCORE
+        self, images: ImageInput | Sequence[ImageInput], score_threshold: float = SHOWN_SCORE
     ) -> Detections | list[Detections]:
-        """Finds objects in pictures of any size.
+        """Finds objects in images of any size.
 
         Args:
-            images: A picture or a list of pictures: paths, Pillow images, or arrays `[H, W, 3]` of 0..255 RGB.
+            images: An image or a list of images: paths, Pillow images, or arrays `[H, W, 3]` of 0..255 RGB.
             score_threshold: Leaves out detections below this score, 0..1.
 
         Returns:
-            `Detections` in pixels of the picture given (EXIF orientation applied), or a list of them for a list.
+            `Detections` in pixels of the image given (EXIF orientation applied), or a list of them for a list.
 
         Raises:
-            DataError: If a file cannot be read as a picture, or an array is none.
+            DataError: If a file cannot be read as an image, or an array is none.
         """
-        return for_each_picture(images, lambda pixels: self._detect_one(pixels).above(score_threshold))
+        return for_each_image(images, lambda pixels: self._detect_one(pixels).above(score_threshold))
 
     def _detect_one(self, pixels: np.ndarray) -> Detections:
         answer = self.predict_on_batch(resize_image(pixels, self.input_size)[None])
@@ -103,11 +103,11 @@ def to_detections(
     input_size: tuple[int, int],
     class_names: Sequence[str],
 ) -> Detections:
-    """Turns one picture's row of `select_detections` into `Detections` in pixels of the picture.
+    """Turns one image's row of `select_detections` into `Detections` in pixels of the image.
 
     Args:
         answer: NumPy `{"boxes" [D, 4], "scores" [D], "labels" [D], "count" []}` in pixels of the network input.
-        image_size: `(height, width)` of the picture.
+        image_size: `(height, width)` of the image.
         input_size: `(height, width)` of the network input.
         class_names: Names in label order.
     """

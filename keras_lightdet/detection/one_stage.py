@@ -6,11 +6,11 @@ import keras
 from keras import ops
 
 from keras_lightdet.boxes import SelectSpec
-from keras_lightdet.detection.anchor_head import AnchorHead
-from keras_lightdet.detection.grid_head import GridHead
+from keras_lightdet.detection.anchor_objective import AnchorObjective
+from keras_lightdet.detection.anchor_placement import size_of
+from keras_lightdet.detection.grid_objective import GridObjective
 from keras_lightdet.detection.model import DetectorModel
-from keras_lightdet.detection.placing import size_of
-from keras_lightdet.detection.stages import Stage
+from keras_lightdet.inference_stage import InferenceStage
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
@@ -26,7 +26,7 @@ class OneStageDetector(DetectorModel):
     def __init__(
         self,
         network: keras.Model,
-        head: GridHead | AnchorHead,
+        head: GridObjective | AnchorObjective,
         *,
         class_names: Sequence[str],
         input_size: tuple[int, int],
@@ -62,20 +62,20 @@ class OneStageDetector(DetectorModel):
     def compute_losses(self, images, targets: dict, training: bool) -> dict:
         """Computes the head's losses of a batch, see `DetectorModel.compute_losses`."""
         return self.head.compute_losses(
-            self(images, training=training), targets, self.head.place_anchors(size_of(images))
+            self(images, training=training), targets, self.head.generate_anchors(size_of(images))
         )
 
     def decode(self, raw: dict) -> tuple:
         """Returns boxes `[B, N, 4]` (xyxy pixels, clipped to the input) and scores `[B, N, K]`, 0..1."""
         height, width = self.input_size
-        boxes = self.head.decode_boxes(raw["box_deltas"], self.head.place_anchors(self.input_size))
+        boxes = self.head.decode_boxes(raw["box_deltas"], self.head.generate_anchors(self.input_size))
         boxes = ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32"))
         return boxes, self.head.decode_scores(raw)
 
-    def stages(self) -> list[Stage]:
-        """Returns the one network as a stage, see `DetectorModel.stages`."""
+    def inference_stages(self) -> list[InferenceStage]:
+        """Returns the one network as a stage, see `DetectorModel.inference_stages`."""
         return [
-            Stage("network", lambda given: self(given["images"]), ("images",), True, self.head.raw_limits()),
+            InferenceStage("network", lambda given: self(given["images"]), ("images",), True, self.head.raw_limits()),
         ]
 
     def get_config(self) -> dict:

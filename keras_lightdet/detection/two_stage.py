@@ -7,24 +7,24 @@ import tensorflow as tf
 from keras import ops
 
 from keras_lightdet.boxes import SelectSpec
+from keras_lightdet.detection.anchor_placement import generate_anchors, size_of
 from keras_lightdet.detection.model import DetectorModel
-from keras_lightdet.detection.placing import place_boxes, size_of
-from keras_lightdet.detection.proposal_head import ProposalHead
-from keras_lightdet.detection.region_head import RegionHead
-from keras_lightdet.detection.stages import Stage
+from keras_lightdet.detection.proposal_objective import ProposalObjective
+from keras_lightdet.detection.region_objective import RegionObjective
+from keras_lightdet.inference_stage import InferenceStage
 
 _FEATURES = "features"  # what a stage's tensor is called, or its name starts with
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 class TwoStageDetector(DetectorModel):
-    """Two functional models with `ProposalHead.propose` between them, through which no gradient flows.
+    """Two functional models with `ProposalObjective.propose` between them, through which no gradient flows.
 
     Args:
         rpn: Images `[B, H, W, 3]` -> `{"features": a map or a dict of maps, "objectness" [B, N], "rpn_deltas"
             [B, N, 4]}`.
-        roi_head: `{"features", "rois" [B, R, 4]}` -> `{"class_logits" [B, R, K + 1], "box_deltas"}`: a layer "warp"
-            that samples the features of each region, and a functional model "region_network" that looks at them.
+        roi_head: `{"features", "rois" [B, R, 4]}` -> `{"class_logits" [B, R, K + 1], "box_deltas"}`: a layer
+            "roi_align" that samples the features of each region, and a functional model "region_network".
         proposals: Meaning and losses of the first's outputs.
         regions: Meaning and losses of the second's.
         class_names, input_size, select, architecture, name: See `DetectorModel`.
@@ -34,8 +34,8 @@ class TwoStageDetector(DetectorModel):
         self,
         rpn: keras.Model,
         roi_head: keras.Model,
-        proposals: ProposalHead,
-        regions: RegionHead,
+        proposals: ProposalObjective,
+        regions: RegionObjective,
         *,
         class_names: Sequence[str],
         input_size: tuple[int, int],
@@ -78,7 +78,7 @@ class TwoStageDetector(DetectorModel):
         first = self._look(images, training)
         image_size = size_of(images)
         found = self.proposals.propose(
-            first, place_boxes(self.proposals.anchors, image_size), image_size, training=False
+            first, generate_anchors(self.proposals.anchors, image_size), image_size, training=False
         )
         second = self._look_closer(first, found["boxes"], training)
         return {"rois": found["boxes"], "valid": ops.cast(found["valid"], "float32"), **second}
@@ -87,7 +87,7 @@ class TwoStageDetector(DetectorModel):
         """Computes the four losses of a batch, see `DetectorModel.compute_losses`."""
         first = self._look(images, training)
         image_size = size_of(images)
-        anchors = place_boxes(self.proposals.anchors, image_size)
+        anchors = generate_anchors(self.proposals.anchors, image_size)
         targets = {**targets, "boxes": ops.where(targets["labels"][..., None] >= 0, targets["boxes"], 0.0)}
         seed = self._seed()
         losses = self.proposals.compute_losses(first, targets, anchors, seed)
@@ -102,10 +102,10 @@ class TwoStageDetector(DetectorModel):
         boxes, scores = self.regions.decode(raw)
         return ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32")), scores
 
-    def stages(self) -> list[Stage]:
-        """Returns both networks and the choice of regions between them, see `DetectorModel.stages`."""
-        anchors = place_boxes(self.proposals.anchors, self.input_size)
-        warp, region_network = self.roi_head.get_layer("warp"), self.roi_head.get_layer("region_network")
+    def inference_stages(self) -> list[InferenceStage]:
+        """Returns both networks and the choice of regions between them, see `DetectorModel.inference_stages`."""
+        anchors = generate_anchors(self.proposals.anchors, self.input_size)
+        warp, region_network = self.roi_head.get_layer("roi_align"), self.roi_head.get_layer("region_network")
 
         def look(given):
             raw = self._look(given["images"], training=False)
@@ -121,9 +121,9 @@ class TwoStageDetector(DetectorModel):
 
         features = tuple(_named_features(self.rpn.output["features"]))
         return [
-            Stage("proposal network", look, ("images",), True),
-            Stage("regions", choose, (*features, "objectness", "rpn_deltas"), False),
-            Stage("region network", look_closer, ("regions",), True),
+            InferenceStage("proposal network", look, ("images",), True),
+            InferenceStage("regions", choose, (*features, "objectness", "rpn_deltas"), False),
+            InferenceStage("region network", look_closer, ("regions",), True),
         ]
 
     def _look(self, images, training: bool) -> dict:

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.data.records import DetectionData
-from keras_lightdet.data.segmentation_data import SegmentationData
+from keras_lightdet.data.detection.records import DetectionData
+from keras_lightdet.data.segmentation.loading import SegmentationData
 from keras_lightdet.errors import DataError
 from keras_lightdet.evaluation.coco import evaluate_coco
 from keras_lightdet.evaluation.coco_result import CocoResult
-from keras_lightdet.evaluation.prediction import predict_data
-from keras_lightdet.evaluation.segmentation import SegmentationResult, evaluate_segmenter
+from keras_lightdet.evaluation.prediction import predict_detection
+from keras_lightdet.evaluation.segmentation import SegmentationResult, evaluate_segmentation
 from keras_lightdet.evaluation.voc import VocResult, evaluate_voc
 from keras_lightdet.training.ema import ema_weights
 from keras_lightdet.weights import save_weights
@@ -97,10 +97,10 @@ class EvaluateDetector(KeepBestWeights):
         detections: What the model answered then, one `Detections` per record; empty before.
 
     Args:
-        data: The labelled pictures, at least one of them with an object that is not to be ignored.
+        data: The labeled images, at least one of them with an object that is not to be ignored.
         metric: "coco", "voc07" (VOC 2007, 11 points) or "voc" (VOC 2010 and later, area). AP (COCO) or mAP (VOC)
             decides what is best.
-        batch_size: Pictures per batch.
+        batch_size: Images per batch.
         best_path: See `KeepBestWeights`.
         every: See `KeepBestWeights`.
 
@@ -122,7 +122,7 @@ class EvaluateDetector(KeepBestWeights):
             raise ValueError(f"Expected metric to be one of {tuple(_METRICS)}, got {metric!r}.")
         if all(np.all(record.ignore) for record in data.records):
             raise DataError(
-                f"Expected an object to find in the evaluation data, got none in {len(data.records)} pictures. "
+                f"Expected an object to find in the evaluation data, got none in {len(data.records)} images. "
                 "Check the split and the class names."
             )
         self._compute, decisive = _METRICS[metric]
@@ -133,7 +133,7 @@ class EvaluateDetector(KeepBestWeights):
 
     def evaluate(self) -> dict[str, float]:
         """Returns the figures of the metric."""
-        self.detections = predict_data(self.model, self.data, self.batch_size)
+        self.detections = predict_detection(self.model, self.data, self.batch_size)
         self.result = self._compute(self.data, self.detections)
         return self.result.figures()
 
@@ -145,8 +145,8 @@ class EvaluateSegmenter(KeepBestWeights):
         result: The last result; None before the first.
 
     Args:
-        data: The labelled pictures.
-        batch_size: Pictures per batch.
+        data: The labeled images.
+        batch_size: Images per batch.
         best_path: See `KeepBestWeights`.
         every: See `KeepBestWeights`.
 
@@ -163,7 +163,7 @@ class EvaluateSegmenter(KeepBestWeights):
 
     def evaluate(self) -> dict[str, float]:
         """Returns mIoU and pixel accuracy."""
-        self.result = evaluate_segmenter(self.model, self.data, self.batch_size)
+        self.result = evaluate_segmentation(self.model, self.data, self.batch_size)
         return self.result.figures()
 
 
@@ -171,7 +171,7 @@ class EvaluateClassifier(KeepBestWeights):
     """Scores a classifier by its loss and its compiled metrics: "val_loss", "val_accuracy", ..
 
     Args:
-        batches: One pass over the pictures to score on.
+        batches: One pass over the images to score on.
         best_path: See `KeepBestWeights`; the model has `architecture` and `class_names`, as classifiers of
             `keras_lightdet.backbones` do.
         metric: Name of the compiled metric that decides what is best, higher being better.

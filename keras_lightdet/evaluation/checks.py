@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_lightdet.boxes.detections import Detections
-from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.data.detection.records import DetectionData, ImageRecord
+from keras_lightdet.detection.detections import Detections
 from keras_lightdet.errors import DataError
 
 
@@ -13,17 +13,17 @@ def check_evaluation_input(data: DetectionData, detections: Sequence[Detections]
     """Refuses truth and detections that cannot be scored against each other.
 
     Args:
-        data: The labelled pictures.
-        detections: One `Detections` per record of `data`, in the same order, in pixels of the pictures.
+        data: The labeled images.
+        detections: One `Detections` per record of `data`, in the same order, in pixels of the images.
 
     Raises:
-        DataError: The numbers of pictures differ, class names differ, arrays do not belong together, a box or
+        DataError: The numbers of images differ, class names differ, arrays do not belong together, a box or
             a score is not finite, a box is inside out, or a label is outside the classes. It names the
-            picture.
+            image.
     """
     if len(detections) != len(data.records):
         raise DataError(
-            f"Expected one Detections per picture, {len(data.records)} in all, got {len(detections)}. "
+            f"Expected one Detections per image, {len(data.records)} in all, got {len(detections)}. "
             "Predict the very records that are evaluated, in their order."
         )
     if data.category_ids and len(data.category_ids) != len(data.class_names):

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from keras_lightdet.boxes.detections import Detections
-from keras_lightdet.data.records import DetectionData
+from keras_lightdet.data.detection.records import DetectionData
+from keras_lightdet.detection.detections import Detections
 from keras_lightdet.errors import DataError
 from keras_lightdet.evaluation.checks import check_evaluation_input, join_arrays
 from keras_lightdet.evaluation.coco_result import CocoResult
@@ -21,12 +21,12 @@ from keras_lightdet.evaluation.coco_run import ClassEntries, annotation, result,
 def evaluate_coco(data: DetectionData, detections: Sequence[Detections]) -> CocoResult:
     """Scores detections by the rules of COCO.
 
-    Pictures go in under their own ids if those are distinct integers, else under their positions from 1;
+    Images go in under their own ids if those are distinct integers, else under their positions from 1;
     classes under `data.category_ids`, else from 1. With the ids of the data set, even ties fall as in the
-    official figures. `ignore` boxes are COCO's crowds, and a picture without objects counts like any other.
+    official figures. `ignore` boxes are COCO's crowds, and an image without objects counts like any other.
 
     Args:
-        data: The labelled pictures.
+        data: The labeled images.
         detections: One per record, in the records' order and pixels.
 
     Raises:
@@ -45,7 +45,7 @@ def evaluate_coco_json(truth: dict, results: Sequence[dict], *, image_ids: Seque
             taken as that of the box, a missing `iscrowd` as 0.
         results: Dictionaries with "image_id", "category_id", "bbox" (x, y, width, height in pixels) and
             "score".
-        image_ids: The pictures to score; None is all of them.
+        image_ids: The images to score; None is all of them.
 
     Returns:
         The figures; classes come in the order of their ids.

@@ -29,7 +29,7 @@ class CocoClass:
         category_id: The data set's own id of it.
         AP: Mean over IoU thresholds 0.50 to 0.95, 0..1.
         AP50: At IoU 0.50.
-        AR100: Recall with 100 detections per picture, mean over the IoU thresholds.
+        AR100: Recall with 100 detections per image, mean over the IoU thresholds.
         truths: Objects to find, crowds not counted.
         crowds: Regions that count neither way.
         detections: What the detector answered for the class.
@@ -52,7 +52,7 @@ class CocoResult:
     """COCO's twelve figures, 0..1, NaN where there was nothing to find, and `classes`, one per class.
 
     AP is the mean over IoU 0.50 to 0.95; small, medium and large are objects below 32 x 32, below 96 x 96 and
-    above, in labelled area; AR1, AR10 and AR100 are recalls with that many detections per picture and class.
+    above, in labeled area; AR1, AR10 and AR100 are recalls with that many detections per image and class.
     """
 
     AP: float

@@ -3,7 +3,7 @@
 Its own loop over all classes keeps every match of every class and size in memory, gigabytes for COCO val2017;
 the classes do not depend on each other, so one at a time gives the same numbers. What it expects silently is
 made sure of here: ids start at 1, as it takes a match with id 0 for no match. It keeps the best 100
-detections of each class in each picture.
+detections of each class in each image.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def result(image_id: int, box: list[float], score: float) -> dict:
 def run_pycocotools(classes: Iterable[ClassEntries]) -> CocoResult:
     """Evaluates boxes with pycocotools, in silence.
 
-    Pictures without object and detection of a class change nothing in its score, so they need no mention.
+    Images without object and detection of a class change nothing in its score, so they need no mention.
 
     Args:
         classes: Made one at a time, if memory matters.

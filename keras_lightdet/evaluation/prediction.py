@@ -5,27 +5,27 @@ import math
 import keras
 import tensorflow as tf
 
-from keras_lightdet.boxes.detections import Detections
-from keras_lightdet.data.pipeline import eval_batches
-from keras_lightdet.data.records import DetectionData
+from keras_lightdet.data.detection.batches import eval_batches
+from keras_lightdet.data.detection.records import DetectionData
+from keras_lightdet.detection.detections import Detections
 from keras_lightdet.detection.model import to_detections
 from keras_lightdet.errors import DataError
 
 
-def predict_data(model: keras.Model, data: DetectionData, batch_size: int) -> list[Detections]:
-    """Runs a detector over all pictures of a data set.
+def predict_detection(model: keras.Model, data: DetectionData, batch_size: int) -> list[Detections]:
+    """Runs a detector over all images of a data set.
 
-    Pictures are stretched to the network input, as in training and in `detect`, and the boxes back. A file that
-    cannot be decoded is named and stood in for by a grey picture, so that its objects count as missed.
+    Images are stretched to the network input, as in training and in `detect`, and the boxes back. A file that
+    cannot be decoded is named and stood in for by a gray image, so that its objects count as missed.
 
     Args:
         model: A `DetectorModel`: `predict` gives "boxes", "scores", "labels" and "count" of the selected
             detections, `input_size` and `class_names` say what they mean.
-        data: The pictures; their labels are not looked at.
-        batch_size: Pictures per batch; rounded up to a multiple of the replicas of a distribution strategy.
+        data: The images; their labels are not looked at.
+        batch_size: Images per batch; rounded up to a multiple of the replicas of a distribution strategy.
 
     Returns:
-        One `Detections` per record, in the records' order, in pixels of the pictures.
+        One `Detections` per record, in the records' order, in pixels of the images.
 
     Raises:
         DataError: The classes of model and data differ.
@@ -41,7 +41,7 @@ def predict_data(model: keras.Model, data: DetectionData, batch_size: int) -> li
     batch_size = replicas * math.ceil(batch_size / replicas)
     images = eval_batches(data, model.input_size, batch_size).map(lambda images, targets: images)
     if replicas > 1:
-        # A smaller last batch can leave a replica without any picture, which networks do not take.
+        # A smaller last batch can leave a replica without any image, which networks do not take.
         images = images.map(lambda batch: _filled(batch, batch_size))
     answers = model.predict(images, verbose=0)
     return [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from keras_lightdet.evaluation.coco_result import CocoResult
 from keras_lightdet.evaluation.voc import VocResult
 
-MAX_CURVES = 10  # the colours of matplotlib's cycle
+MAX_CURVES = 10  # the colors of matplotlib's cycle
 _PLOT_INCHES = (8.0, 5.0)
 _PLOT_DPI = 110
 
@@ -40,7 +40,7 @@ def class_table(result: CocoResult | VocResult) -> str:
 
 
 def plot_precision_recall(result: CocoResult | VocResult, path: str | os.PathLike) -> None:
-    """Draws the precision-recall curve of each class to a picture file.
+    """Draws the precision-recall curve of each class to an image file.
 
     VOC's curves have a point for each detection; COCO's are at IoU 0.50. With more than `MAX_CURVES` classes
     the best and the worst ones are drawn, as more cannot be told apart.

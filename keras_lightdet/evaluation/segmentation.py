@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.data.segmentation_data import SegmentationData
+from keras_lightdet.data.segmentation.loading import SegmentationData
 from keras_lightdet.errors import DataError
 from keras_lightdet.images import read_image, resample, resize_image, to_uint8
+from keras_lightdet.labels import IGNORE
 from keras_lightdet.layers import resize_maps
 from keras_lightdet.segmentation import SegmentationModel
-from keras_lightdet.segmentation.loss import IGNORE
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SegmentationResult:
 
     @property
     def ious(self) -> np.ndarray:
-        """Float64 `[K]`: intersection over union of each class, NaN where it is neither labelled nor predicted."""
+        """Float64 `[K]`: intersection over union of each class, NaN where it is neither labeled nor predicted."""
         hits = np.diag(self.confusion)
         return _share(hits, self.confusion.sum(0) + self.confusion.sum(1) - hits)
 
@@ -62,7 +62,7 @@ def count_confusion(truth: np.ndarray, found: np.ndarray, num_classes: int) -> n
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def evaluate_segmenter(
+def evaluate_segmentation(
     model: SegmentationModel,
     data: SegmentationData,
     batch_size: int = 8,
@@ -72,15 +72,15 @@ def evaluate_segmenter(
 ) -> SegmentationResult:
     """Scores a segmenter on a data set.
 
-    Pictures are stretched to the network input; its answer is enlarged to the size of the label picture, which is not
+    Images are stretched to the network input; its answer is enlarged to the size of the label image, which is not
     resized. With several scales or flips, probabilities are averaged.
 
     Args:
         model: The segmenter.
-        data: The labelled pictures.
-        batch_size: Pictures per batch.
+        data: The labeled images.
+        batch_size: Images per batch.
         scales: Sides of the network input, as shares of the model's own.
-        flip: Whether each picture is also looked at in the mirror.
+        flip: Whether each image is also looked at in the mirror.
 
     Raises:
         DataError: The classes of model and data differ, or a file cannot be used.
@@ -92,12 +92,12 @@ def evaluate_segmenter(
         )
     count = len(data.class_names)
     confusion = np.zeros((count, count), np.int64)
-    for index, found in enumerate(predict_labels(model, data, batch_size, scales=scales, flip=flip)):
+    for index, found in enumerate(predict_segmentation(model, data, batch_size, scales=scales, flip=flip)):
         confusion += count_confusion(data.read_labels(index), found, count)
     return SegmentationResult(data.class_names, confusion)
 
 
-def predict_labels(
+def predict_segmentation(
     model: SegmentationModel,
     data: SegmentationData,
     batch_size: int = 8,
@@ -105,7 +105,7 @@ def predict_labels(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
 ) -> Iterator[np.ndarray]:
-    """Yields the labels found in each picture, uint8 `[height, width]` of its size, in the records' order."""
+    """Yields the labels found in each image, uint8 `[height, width]` of its size, in the records' order."""
     plain = len(scales) == 1 and not flip
     for first in range(0, len(data), batch_size):
         records = data.records[first : first + batch_size]

@@ -1,9 +1,9 @@
 """Average precision as the PASCAL VOC development kit computes it (Everingham et al. 2010, sec. 4.2).
 
-A detection is compared with the object of its class and picture that it overlaps most. Below the threshold it
+A detection is compared with the object of its class and image that it overlaps most. Below the threshold it
 is false; on an object not yet taken it is a hit; on a taken one it is a false duplicate; on a difficult one
 (`ignore`) it counts neither way, and such objects are not asked for. The kit's order decides between equal
-scores: pictures in the order of the data, detections in the order given.
+scores: images in the order of the data, detections in the order given.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_lightdet.boxes.detections import Detections
-from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.data.detection.records import DetectionData, ImageRecord
+from keras_lightdet.detection.detections import Detections
 from keras_lightdet.evaluation.checks import check_evaluation_input, join_arrays
 from keras_lightdet.evaluation.curves import PrecisionRecall, area_ap, eleven_point_ap, precision_recall
 
@@ -91,10 +91,10 @@ def evaluate_voc(
     side is `max - min + 1` long. The boxes of a `DetectionData` are edges of pixels, so the same side is `max
     - min` long: the kit's box (11, 11, 20, 20) is the record (10, 10, 20, 20), and `plus_one=False` on
     records *is* the kit's figure. `plus_one=True` is for boxes that are pixel numbers themselves, and for
-    comparison with projects that add the pixel to edges as well; it favours small boxes a little.
+    comparison with projects that add the pixel to edges as well; it favors small boxes a little.
 
     Args:
-        data: The labelled pictures; `ignore` marks what is difficult.
+        data: The labeled images; `ignore` marks what is difficult.
         detections: One per record, in the records' order and pixels.
         metric: "voc07" (mean over 11 recalls) or "area" (VOC 2010 and later: area under the curve).
         iou_threshold: The overlap that makes a hit, in (0, 1]; VOC's is 0.5, reached by equality too.
@@ -110,7 +110,7 @@ def evaluate_voc(
         raise ValueError(f"Expected iou_threshold to be in (0, 1], got {iou_threshold!r}.")
     check_evaluation_input(data, detections)
 
-    labels, scores, truth = _match_pictures(data, detections, iou_threshold, plus_one)
+    labels, scores, truth = _match_images(data, detections, iou_threshold, plus_one)
     truth_labels = join_arrays([r.labels for r in data.records], np.int64)
     truth_ignore = join_arrays([r.ignore for r in data.records], bool)
     average = area_ap if metric == "area" else eleven_point_ap
@@ -127,7 +127,7 @@ def evaluate_voc(
     return VocResult(mean, metric, iou_threshold, plus_one, tuple(classes))
 
 
-def _match_pictures(
+def _match_images(
     data: DetectionData, detections: Sequence[Detections], iou_threshold: float, plus_one: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns label, score and object (its position among all, or -1) of every detection, in order."""

@@ -11,19 +11,17 @@ from keras_lightdet.layers.conv import (
     depthwise_bn_act,
     he_normal,
 )
-from keras_lightdet.layers.crop_like import CropLike
 from keras_lightdet.layers.dense_head import dense_heads
 from keras_lightdet.layers.drop_block import DropBlock
-from keras_lightdet.layers.enlarge import Enlarge
 from keras_lightdet.layers.fpn import fpn
 from keras_lightdet.layers.fusion import WeightedFusion, fuse
 from keras_lightdet.layers.fusion_graphs import FUSIONS, Fusion
-from keras_lightdet.layers.inverted_residual import Squeeze, add_shortcut, inverted_residual, round_width
+from keras_lightdet.layers.inverted_residual import SqueezeExcite, add_shortcut, inverted_residual, round_width
 from keras_lightdet.layers.large_separable_conv import large_separable_conv
 from keras_lightdet.layers.light_head import BINS, light_head, predict_anchors
 from keras_lightdet.layers.normalize_images import NormalizeImages
 from keras_lightdet.layers.ps_roi_align import PSRoIAlign, ps_roi_align
-from keras_lightdet.layers.resize_like import ResizeLike, resize_maps
+from keras_lightdet.layers.resize import CropToMatch, NearestUpsample2D, ResizeToMatch, resize_maps
 from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
 from keras_lightdet.layers.separable import separable_bn_act
 
@@ -32,18 +30,18 @@ __all__ = [
     "FUSIONS",
     "NORM",
     "TORCH_NORM",
-    "CropLike",
+    "CropToMatch",
     "DropBlock",
-    "Enlarge",
+    "NearestUpsample2D",
     "FusedBatchNormalization",
     "Fusion",
     "MultilevelRoIAlign",
     "NormSpec",
     "NormalizeImages",
     "PSRoIAlign",
-    "ResizeLike",
+    "ResizeToMatch",
     "RoIAlign",
-    "Squeeze",
+    "SqueezeExcite",
     "WeightedFusion",
     "activate",
     "add_shortcut",

@@ -28,7 +28,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         self.fixed_statistics = fixed_statistics
 
     def call(self, inputs, training=None, mask=None):
-        """Normalises `inputs`; see `keras.layers.BatchNormalization`."""
+        """Normalizes `inputs`; see `keras.layers.BatchNormalization`."""
         training = training and not self.fixed_statistics
         if not training or not self.trainable or inputs.shape.rank != 4:
             return super().call(inputs, training=training, mask=mask)

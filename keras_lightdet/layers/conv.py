@@ -48,7 +48,7 @@ def he_normal() -> keras.initializers.Initializer:
 
 
 def batch_norm(x: keras.KerasTensor, *, norm: NormSpec = NORM, name: str) -> keras.KerasTensor:
-    """Normalises over the batch; statistics are those of all replicas under a distribution strategy."""
+    """Normalizes over the batch; statistics are those of all replicas under a distribution strategy."""
     return FusedBatchNormalization(momentum=norm.momentum, epsilon=norm.epsilon, name=name)(x)
 
 

@@ -1,4 +1,4 @@
-"""DropBlock: dropout of squares, because neighbouring pixels of a feature map tell the same."""
+"""DropBlock: dropout of squares, because neighboring pixels of a feature map tell the same."""
 
 import keras
 from keras import ops
@@ -37,7 +37,7 @@ class DropBlock(keras.layers.Layer):
             return inputs
         shape = ops.shape(inputs)
         rows, columns = (_Axis(side, self.block_size) for side in shape[1:3])
-        # One centre drops a whole square, and centres have fewer places than there are pixels.
+        # One center drops a whole square, and centers have fewer places than there are pixels.
         share = rows.share * columns.share
         chance = self.rate / (share * ops.cast(rows.places * columns.places, "float32"))
         draws = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
@@ -58,7 +58,7 @@ class DropBlock(keras.layers.Layer):
 
 
 class _Axis:
-    """Where centres of squares may lie along one side of a map, so that the squares lie wholly inside.
+    """Where centers of squares may lie along one side of a map, so that the squares lie wholly inside.
 
     Attributes:
         places: How many there are; one if the square is larger than the map.

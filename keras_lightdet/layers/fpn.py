@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import keras
 from keras import layers
 
-from keras_lightdet.layers.crop_like import CropLike
-from keras_lightdet.layers.enlarge import Enlarge
+from keras_lightdet.layers.resize import CropToMatch, NearestUpsample2D
 
 
 def fpn(
@@ -39,8 +38,8 @@ def fpn(
         part = level.lower()
         x = conv(features[level], 1, f"{part}_lateral")
         if coarser is not None:
-            enlarged = Enlarge(2, name=f"{name}_{part}_enlarge")(coarser)
-            x = layers.Add(name=f"{name}_{part}_add")([x, CropLike(name=f"{name}_{part}_crop")(enlarged, x)])
+            enlarged = NearestUpsample2D(2, name=f"{name}_{part}_enlarge")(coarser)
+            x = layers.Add(name=f"{name}_{part}_add")([x, CropToMatch(name=f"{name}_{part}_crop")(enlarged, x)])
         merged[level] = coarser = x
     pyramid = {level: conv(merged[level], 3, f"{level.lower()}_out") for level in features}
     if extra_level:

@@ -7,9 +7,8 @@ import keras
 from keras import layers, ops
 
 from keras_lightdet.layers.conv import PADDINGS, NormSpec, activate, batch_norm
-from keras_lightdet.layers.crop_like import CropLike
-from keras_lightdet.layers.enlarge import Enlarge
 from keras_lightdet.layers.fusion_graphs import Graph, Node
+from keras_lightdet.layers.resize import CropToMatch, NearestUpsample2D
 
 METHODS = ("sum", "fast", "softmax")
 
@@ -119,8 +118,8 @@ def _resample(
             x, border = _repeat_border(x, steps), "valid"
         return layers.MaxPooling2D(2**-steps + 1, 2**-steps, padding=border, name=f"{name}_pool")(x)
     if steps > 0:
-        enlarged = Enlarge(2**steps, name=f"{name}_enlarge")(x)
-        return CropLike(name=f"{name}_crop")(enlarged, like)
+        enlarged = NearestUpsample2D(2**steps, name=f"{name}_enlarge")(x)
+        return CropToMatch(name=f"{name}_crop")(enlarged, like)
     return x
 
 

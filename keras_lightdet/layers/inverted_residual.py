@@ -10,8 +10,8 @@ from keras_lightdet.layers.conv import NORM, NormSpec, activate, conv_bn_act, de
 MULTIPLE = 8  # of all channels
 
 
-class Squeeze(NamedTuple):
-    """Squeeze-and-excitation (Hu et al. 2018) inside a block.
+class SqueezeExcite(NamedTuple):
+    """SqueezeExcite-and-excitation (Hu et al. 2018) inside a block.
 
     Attributes:
         share: Channels inside it over those the block is given.
@@ -39,7 +39,7 @@ def inverted_residual(
     expansion: int,
     activation: str,
     name: str,
-    squeeze: Squeeze | None = None,
+    squeeze: SqueezeExcite | None = None,
     drop: float = 0.0,
     padding: str = "same",
     norm: NormSpec = NORM,
@@ -54,8 +54,8 @@ def inverted_residual(
         expansion: Channels inside the block over those it is given; 1 leaves the first 1x1 out.
         activation: Keras name.
         name: Prefix of the layers' names.
-        squeeze: Squeeze-and-excitation behind the depthwise convolution, if any.
-        drop: Share of pictures that take the shortcut alone in training (stochastic depth, Huang et al. 2016).
+        squeeze: SqueezeExcite-and-excitation behind the depthwise convolution, if any.
+        drop: Share of images that take the shortcut alone in training (stochastic depth, Huang et al. 2016).
         padding: See `conv_bn_act`.
         norm: Momentum and epsilon of the batch norms.
 
@@ -78,11 +78,11 @@ def inverted_residual(
 def add_shortcut(x: keras.KerasTensor, shortcut: keras.KerasTensor, drop: float, *, name: str) -> keras.KerasTensor:
     """Adds a block's result to what it was given; `drop` as in `inverted_residual`."""
     if drop:
-        x = layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)  # one draw a picture
+        x = layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)  # one draw an image
     return layers.Add(name=f"{name}_add")([shortcut, x])
 
 
-def _squeeze_excite(x: keras.KerasTensor, width: int, squeeze: Squeeze, *, name: str) -> keras.KerasTensor:
+def _squeeze_excite(x: keras.KerasTensor, width: int, squeeze: SqueezeExcite, *, name: str) -> keras.KerasTensor:
     """Weighs the channels by what the whole map shows."""
     y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
     for part, filters, activation in (("reduce", width, squeeze.activation), ("expand", x.shape[-1], squeeze.gate)):

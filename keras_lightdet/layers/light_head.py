@@ -51,7 +51,7 @@ def light_head(
     """
     features = keras.Input((None, None, channels_per_bin * BINS**2), name="features")
     rois = keras.Input((None, 4), dtype="float32", name="rois")
-    regions = PSRoIAlign(BINS, stride, reduce="max", border="zero", name="warp")(features, rois)
+    regions = PSRoIAlign(BINS, stride, reduce="max", border="zero", name="roi_align")(features, rois)
     outputs = _region_network(num_classes, width, channels_per_bin, per_class_boxes)(regions)
     return keras.Model({"features": features, "rois": rois}, outputs, name="roi_head")
 

@@ -1,4 +1,4 @@
-"""A picture's channels, scaled and shifted."""
+"""An image's channels, scaled and shifted."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ class NormalizeImages(keras.layers.Layer):
     """`x * scale + offset` with a scale and an offset for each channel of `[B, H, W, C]`.
 
     Keras' `Rescaling` does the same over a last axis of three numbers, at which CPUs are slow: 0.8 of the 3 ms that
-    SNet49 took in a .tflite at 320 pixels. Here a line of the picture is one run of numbers.
+    SNet49 took in a .tflite at 320 pixels. Here a line of the image is one run of numbers.
     """
 
     def __init__(self, scale: Sequence[float], offset: Sequence[float], **kwargs):

@@ -5,7 +5,7 @@ import functools
 import keras
 from keras import ops
 
-from keras_lightdet.layers.roi_sampling import AxisSamples, picture_of_each, region_ends, sample_axis
+from keras_lightdet.layers.roi_sampling import AxisSamples, batch_indices, roi_bounds, sample_axis
 
 REDUCTIONS = ("mean", "max")
 
@@ -49,12 +49,12 @@ def ps_roi_align(
     if channels % bins:
         raise ValueError(f"Expected a multiple of {bins} channels for {pool_size} x {pool_size} bins, got {channels}.")
     _, height, width, _ = ops.shape(features)
-    x_min, y_min, x_max, y_max = region_ends(ops.reshape(rois, (-1, 4)), stride, aligned=aligned)
+    x_min, y_min, x_max, y_max = roi_bounds(ops.reshape(rois, (-1, 4)), stride, aligned=aligned)
     y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=samples, border=border)
     x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=samples, border=border)
-    # Row of the table = ((picture, bin row, bin column), y, x), with one y more than the map has.
+    # Row of the table = ((image, bin row, bin column), y, x), with one y more than the map has.
     bin_places = ops.arange(pool_size, dtype="int32") * ((height + 1) * width)
-    start = picture_of_each(rois) * (bins * (height + 1) * width)
+    start = batch_indices(rois) * (bins * (height + 1) * width)
     row = y.lower * width + ops.expand_dims(start[:, None] + bin_places * pool_size, -1)
     column = x.lower + ops.expand_dims(bin_places, -1)
     table = _pair_table(features, bins)

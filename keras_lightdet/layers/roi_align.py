@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import keras
 from keras import ops
 
-from keras_lightdet.layers.roi_sampling import AxisSamples, picture_of_each, region_ends, sample_axis
+from keras_lightdet.layers.roi_sampling import AxisSamples, batch_indices, roi_bounds, sample_axis
 
 # The sides of squares on the bound between two levels come out of a root: torchvision's allowance for its rounding.
 _LEVEL_EPSILON = 1e-6
@@ -38,11 +38,11 @@ def roi_align(
         ValueError: `pool_size` or `sampling_ratio` below 1.
     """
     _, height, width, channels = ops.shape(features)
-    ends = _at_least_one_pixel(region_ends(ops.reshape(rois, (-1, 4)), stride, aligned=aligned), aligned)
+    ends = _at_least_one_pixel(roi_bounds(ops.reshape(rois, (-1, 4)), stride, aligned=aligned), aligned)
     x_min, y_min, x_max, y_max = ends
     y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=sampling_ratio)
     x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=sampling_ratio)
-    start = picture_of_each(rois) * (height * width)
+    start = batch_indices(rois) * (height * width)
     table = ops.reshape(features, (-1, channels))
     pooled = _average_samples(table, start[:, None], height, width, y, x)
     return ops.reshape(pooled, (*ops.shape(rois)[:2], pool_size, pool_size, channels))
@@ -89,8 +89,8 @@ def multilevel_roi_align(
     height, width = (of_each([shape[axis] for shape in shapes]) for axis in (1, 2))
     counts = [shape[1] * shape[2] for shape in shapes]
     start = of_each([sum(counts[:index]) for index in range(len(counts))])
-    start = start + picture_of_each(rois) * sum(counts)
-    ends = region_ends(flat_rois, of_each([2.0**level for level in levels]), aligned=aligned)
+    start = start + batch_indices(rois) * sum(counts)
+    ends = roi_bounds(flat_rois, of_each([2.0**level for level in levels]), aligned=aligned)
     x_min, y_min, x_max, y_max = _at_least_one_pixel(ends, aligned)
     y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=sampling_ratio)
     x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=sampling_ratio)

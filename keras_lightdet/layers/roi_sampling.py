@@ -71,10 +71,10 @@ def sample_axis(
     return AxisSamples(ops.reshape(lower, shape), ops.reshape(near, shape), ops.reshape(far, shape))
 
 
-def region_ends(rois: keras.KerasTensor, stride: keras.KerasTensor | float, *, aligned: bool) -> tuple:
+def roi_bounds(rois: keras.KerasTensor, stride: keras.KerasTensor | float, *, aligned: bool) -> tuple:
     """Returns x_min, y_min, x_max, y_max, each `[M]`, of `rois [M, 4]` in pixels of a map of `stride`.
 
-    `aligned` moves them by half a pixel, so that what is continuous in the picture (pixel `i` covers `i..i + 1`)
+    `aligned` moves them by half a pixel, so that what is continuous in the image (pixel `i` covers `i..i + 1`)
     meets the map's pixels at their middles. The gradient to the regions is cut, as in the papers.
     """
     x_min, y_min, x_max, y_max = ops.unstack(ops.stop_gradient(ops.cast(rois, "float32")), 4, axis=-1)
@@ -82,8 +82,8 @@ def region_ends(rois: keras.KerasTensor, stride: keras.KerasTensor | float, *, a
     return tuple(side / stride - shift for side in (x_min, y_min, x_max, y_max))
 
 
-def picture_of_each(rois: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns int32 `[B * R]`: the picture that each region of `rois [B, R, 4]`, flattened, belongs to."""
+def batch_indices(rois: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns int32 `[B * R]`: the image that each region of `rois [B, R, 4]`, flattened, belongs to."""
     batch, count, _ = ops.shape(rois)
-    pictures = ops.expand_dims(ops.arange(batch, dtype="int32"), -1)
-    return ops.reshape(pictures + ops.zeros((1, count), "int32"), (-1,))
+    images = ops.expand_dims(ops.arange(batch, dtype="int32"), -1)
+    return ops.reshape(images + ops.zeros((1, count), "int32"), (-1,))

@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_lightdet.backbones import ResNet, Xception39
 from keras_lightdet.backbones.imagenet import torch_conv
-from keras_lightdet.layers import ResizeLike
+from keras_lightdet.layers import ResizeToMatch
 from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.segmentation import SegmentationLoss, SegmentationModel, predict_pixels
 from keras_lightdet.weights import load_weights
@@ -147,10 +147,10 @@ def _context_path(
         whole = layers.GlobalAveragePooling2D(keepdims=True, name="context_pool")(c32)
         whole = torch_conv(whole, WIDTH, activation="relu", name="context")
         x = layers.Add(name="context_add")([x, whole])
-    x = ResizeLike(name="enlarge32")(x, c16)
+    x = ResizeToMatch(name="enlarge32")(x, c16)
     p16 = torch_conv(x, WIDTH, 3, activation="relu", name="refine32")
     x = layers.Add(name="arm16_add")([refine(c16, name="arm16"), p16])
-    x = ResizeLike(name="enlarge16")(x, like)
+    x = ResizeToMatch(name="enlarge16")(x, like)
     return torch_conv(x, WIDTH, 3, activation="relu", name="refine16"), p16
 
 

@@ -11,7 +11,7 @@ from keras import layers
 from keras_lightdet.backbones import XceptionDFANet
 from keras_lightdet.backbones.imagenet import normalized_images, torch_conv
 from keras_lightdet.backbones.xception_dfanet import REPEATS, STAGES, WIDTHS, encode, fc_attention, stem
-from keras_lightdet.layers import ResizeLike
+from keras_lightdet.layers import ResizeToMatch
 from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.segmentation import SegmentationLoss, SegmentationModel, predict_pixels
 from keras_lightdet.weights import load_weights
@@ -117,7 +117,7 @@ def _network(chosen: dict, backbone: str) -> keras.Model:
     for number in range(1, chosen["backbones"] + 1):
         *stages, attention = _backbone(x, before, backbone, name=f"backbone{number}")
         encoders.append((stages[0], attention))
-        before, x = stages, ResizeLike(name=f"backbone{number}_enlarge")(attention, stages[0])
+        before, x = stages, ResizeToMatch(name=f"backbone{number}_enlarge")(attention, stages[0])
     decoder = chosen["decoder"]
     x = encoders[-1][1] if decoder == "none" else _decoder(encoders, detail=decoder == "full")
     return keras.Model(images, {"logits": predict_pixels(x, chosen["num_classes"], name="head")}, name="network")
@@ -150,7 +150,7 @@ def _decoder(encoders: Sequence[tuple[keras.KerasTensor, keras.KerasTensor]], *,
 
 def _project(x: keras.KerasTensor, like: keras.KerasTensor, name: str) -> keras.KerasTensor:
     x = torch_conv(x, DECODER_WIDTH, activation="relu", name=name)
-    return ResizeLike(name=f"{name}_enlarge")(x, like)
+    return ResizeToMatch(name=f"{name}_enlarge")(x, like)
 
 
 def _sum(maps: Sequence[keras.KerasTensor], kind: str) -> keras.KerasTensor:

@@ -9,7 +9,7 @@ import keras
 from keras_lightdet.backbones import EfficientNet
 from keras_lightdet.backbones.efficientnet import CONVENTIONS, NORM
 from keras_lightdet.boxes import PyramidAnchors, SelectSpec
-from keras_lightdet.detection import AnchorHead, OneStageDetector
+from keras_lightdet.detection import AnchorObjective, OneStageDetector
 from keras_lightdet.layers import FUSIONS, dense_heads, fuse
 from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.weights import load_weights
@@ -168,7 +168,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
     )
     detector = OneStageDetector(
         _network(chosen, setting, [f"P{level}" for level in levels], anchors.per_cell),
-        AnchorHead(anchors),
+        AnchorObjective(anchors),
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(0.001, 0.5, max_detections=100, pre_nms_top_k=1000, soft="gaussian"),

@@ -11,7 +11,7 @@ from keras import layers
 from keras_lightdet.backbones import ResNet
 from keras_lightdet.backbones.freezing import freeze
 from keras_lightdet.boxes import ProposalSpec, PyramidAnchors, SelectSpec
-from keras_lightdet.detection import ProposalHead, RegionHead, TwoStageDetector
+from keras_lightdet.detection import ProposalObjective, RegionObjective, TwoStageDetector
 from keras_lightdet.layers import MultilevelRoIAlign, fpn
 from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.weights import load_weights
@@ -27,7 +27,7 @@ class Setting:
 
     Attributes:
         num_classes: torchvision counts COCO's 80 classes by their ids of 1 to 90, of which ten are never seen.
-        train_proposals: Proposals of a picture in training.
+        train_proposals: Proposals of an image in training.
         rounded: Whether the shapes of anchors are whole pixels.
         aligned: Whether regions are moved by half a pixel of the map before they are sampled.
         beta: Where both box losses turn from square to absolute; 0 is the absolute error.
@@ -76,7 +76,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     What is `None` comes from the record of `weights`, else from the variant. Both variants train from a backbone that
     knows ImageNet: `weights_backbone`, or `convert.load_resnet(model.rpn.get_layer("resnet"), path)` for torchvision's
     file. To train from noise pass `trainable_stages=5, batch_norm="trained"`: frozen batch norms that have seen nothing
-    normalise nothing.
+    normalize nothing.
 
     Differs from torchvision in one point: no box is predicted for the background, which is never read.
 
@@ -140,13 +140,13 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     detector = TwoStageDetector(
         _rpn_network(chosen, anchors.per_cell),
         _roi_network(chosen, setting.aligned),
-        ProposalHead(
+        ProposalObjective(
             anchors,
             train=ProposalSpec(2000, setting.train_proposals),
             test=ProposalSpec(1000, 1000),
             beta=setting.beta,
         ),
-        RegionHead(beta=setting.beta),
+        RegionObjective(beta=setting.beta),
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         # Neither code base cuts before the suppression; a trained network has fewer pairs above the threshold.
@@ -204,7 +204,7 @@ def _roi_network(chosen: Mapping, aligned: bool) -> keras.Model:
     """Each region from the level of its size, two hidden layers, classes, and a box for each class."""
     features = {level: keras.Input((None, None, chosen["width"]), name=level) for level in ("P2", "P3", "P4", "P5")}
     rois = keras.Input((None, 4), dtype="float32", name="rois")
-    regions = MultilevelRoIAlign(BINS, sampling_ratio=SAMPLES, aligned=aligned, name="warp")(features, rois)
+    regions = MultilevelRoIAlign(BINS, sampling_ratio=SAMPLES, aligned=aligned, name="roi_align")(features, rois)
     outputs = _region_network(chosen["num_classes"], chosen["width"], chosen["head_width"])(regions)
     return keras.Model({"features": features, "rois": rois}, outputs, name="roi_head")
 

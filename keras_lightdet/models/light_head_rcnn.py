@@ -8,8 +8,8 @@ import keras
 from keras import layers
 
 from keras_lightdet.backbones import ResNet, XceptionLight
-from keras_lightdet.boxes import HardSpec, ProposalSpec, PyramidAnchors, SampleSpec, SelectSpec
-from keras_lightdet.detection import ProposalHead, RegionHead, TwoStageDetector
+from keras_lightdet.boxes import OhemSpec, ProposalSpec, PyramidAnchors, SampleSpec, SelectSpec
+from keras_lightdet.detection import ProposalObjective, RegionObjective, TwoStageDetector
 from keras_lightdet.layers import BINS, large_separable_conv, light_head, predict_anchors
 from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.weights import load_weights
@@ -24,7 +24,7 @@ CHANNELS_PER_BIN = 10  # 10 * 7 * 7 = 490 channels
 ANCHORS = PyramidAnchors(strides=(16,), sizes=((32, 64, 128, 256, 512),), aspect_ratios=(0.5, 1.0, 2.0))
 TRAIN_PROPOSALS = ProposalSpec(12000, 2000)
 TEST_PROPOSALS = ProposalSpec(6000, 1000)
-HARDEST = HardSpec(256, joint=True)
+HARDEST = OhemSpec(256, joint=True)
 BOX_WEIGHT = 2.0  # of the second stage (section 4)
 DEFAULTS = {
     "num_classes": 80,
@@ -45,14 +45,14 @@ def LightHeadRCNN(  # noqa: N802 - builders are CapWords
     class_names: Sequence[str] | None = None,
     per_class_boxes: bool | None = None,
     head_width: int | None = None,
-    sample: SampleSpec | HardSpec | None = None,
+    sample: SampleSpec | OhemSpec | None = None,
     select: SelectSpec | None = None,
     name: str | None = None,
 ) -> TwoStageDetector:
     """Builds Light-Head R-CNN, a two-stage detector.
 
     What is `None` comes from the record of `weights`, else from the paper; numbers of training that the text leaves
-    open are those of the authors' code for setting L. That code leaves out anchors that cross the picture's border in
+    open are those of the authors' code for setting L. That code leaves out anchors that cross the image's border in
     training; here they take part, clipped.
 
     Args:
@@ -111,8 +111,8 @@ def LightHeadRCNN(  # noqa: N802 - builders are CapWords
     detector = TwoStageDetector(
         _rpn_network(sizes),
         head,
-        ProposalHead(ANCHORS, train=TRAIN_PROPOSALS, test=TEST_PROPOSALS),
-        RegionHead(sample=sample or HARDEST, box_weight=BOX_WEIGHT),
+        ProposalObjective(ANCHORS, train=TRAIN_PROPOSALS, test=TEST_PROPOSALS),
+        RegionObjective(sample=sample or HARDEST, box_weight=BOX_WEIGHT),
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(iou_threshold=0.5),

@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_lightdet.backbones import MobileNetV2, MobileSpineNet, ResNet, SpineNet
 from keras_lightdet.boxes import PyramidAnchors, SelectSpec
-from keras_lightdet.detection import AnchorHead, OneStageDetector
+from keras_lightdet.detection import AnchorObjective, OneStageDetector
 from keras_lightdet.layers import NORM, activate, batch_norm, dense_heads, fpn
 from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.weights import load_weights
@@ -156,7 +156,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
     check_input_shape(chosen["input_shape"])
     detector = OneStageDetector(
         _network(chosen, form),
-        AnchorHead(PyramidAnchors.octaves(STRIDES, scale=chosen["anchor_scale"], offset=0.5)),
+        AnchorObjective(PyramidAnchors.octaves(STRIDES, scale=chosen["anchor_scale"], offset=0.5)),
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(iou_threshold=0.5),

@@ -10,8 +10,8 @@ from keras import layers
 from keras_lightdet.backbones import LCNet
 from keras_lightdet.backbones.lcnet import REPEATS, STRIDE, WIDTHS
 from keras_lightdet.boxes import GridAnchors, SelectSpec
-from keras_lightdet.detection import GridHead, OneStageDetector
-from keras_lightdet.layers import Enlarge, conv_bn_act, depthwise_bn_act
+from keras_lightdet.detection import GridObjective, OneStageDetector
+from keras_lightdet.layers import NearestUpsample2D, conv_bn_act, depthwise_bn_act
 from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments
 from keras_lightdet.weights import load_weights
 
@@ -107,7 +107,7 @@ def RSANet(  # noqa: N802 - builders are CapWords
     chosen["anchors"] = grid.sizes
     detector = OneStageDetector(
         network,
-        GridHead(grid),
+        GridObjective(grid),
         class_names=choice.class_names,
         input_size=(height, width),
         select=select or SelectSpec(),
@@ -145,7 +145,7 @@ def _rsam(high: keras.KerasTensor, low: keras.KerasTensor, *, activation: str, n
     """Residual semantic-guided attention module (fig. 5): the coarse map is added in, and weighs the channels."""
     width = low.shape[-1]
     reduced = conv_bn_act(high, width, activation=activation, name=f"{name}_reduce")
-    enlarged = Enlarge(2, name=f"{name}_enlarge")(reduced)
+    enlarged = NearestUpsample2D(2, name=f"{name}_enlarge")(reduced)
     joined = layers.Concatenate(name=f"{name}_concat")([enlarged, low])
     fused = _lccu(joined, width, activation=activation, name=f"{name}_lccu")
     attention = _cam(reduced, width, name=f"{name}_cam")
@@ -170,7 +170,7 @@ def _cam(x: keras.KerasTensor, width: int, *, name: str) -> keras.KerasTensor:
 def _plain_sum(high: keras.KerasTensor, low: keras.KerasTensor, *, activation: str, name: str) -> keras.KerasTensor:
     """The pyramid without attention: reduce, enlarge, add (Lin et al. 2017, fig. 3)."""
     reduced = conv_bn_act(high, low.shape[-1], activation=activation, name=f"{name}_reduce")
-    return layers.Add(name=f"{name}_add")([Enlarge(2, name=f"{name}_enlarge")(reduced), low])
+    return layers.Add(name=f"{name}_add")([NearestUpsample2D(2, name=f"{name}_enlarge")(reduced), low])
 
 
 def _predict(pyramid: dict, num_classes: int, anchors_per_cell: int) -> dict:

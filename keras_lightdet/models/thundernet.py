@@ -9,12 +9,12 @@ from keras import layers
 
 from keras_lightdet.backbones import SNet
 from keras_lightdet.backbones.snet import VARIANTS
-from keras_lightdet.boxes import HardSpec, ProposalSpec, PyramidAnchors, SampleSpec, SelectSpec
-from keras_lightdet.detection import ProposalHead, RegionHead, TwoStageDetector
+from keras_lightdet.boxes import OhemSpec, ProposalSpec, PyramidAnchors, SampleSpec, SelectSpec
+from keras_lightdet.detection import ProposalObjective, RegionObjective, TwoStageDetector
 from keras_lightdet.layers import (
     BINS,
-    CropLike,
-    Enlarge,
+    CropToMatch,
+    NearestUpsample2D,
     activate,
     batch_norm,
     conv_bn_act,
@@ -59,7 +59,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
     widths: Sequence[int] | None = None,
     kernel_size: int | None = None,
     unit: str | None = None,
-    sample: SampleSpec | HardSpec | None = None,
+    sample: SampleSpec | OhemSpec | None = None,
     select: SelectSpec | None = None,
     name: str | None = None,
 ) -> TwoStageDetector:
@@ -84,7 +84,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
         head_width: Units of the second stage; 1024, where Light-Head R-CNN has 2048.
         widths, kernel_size, unit: See `SNet`.
         sample: Which regions the second stage is trained on: 512 at random, a quarter of them objects, as in the
-            authors' own code; the paper takes the hardest (`HardSpec`).
+            authors' own code; the paper takes the hardest (`OhemSpec`).
         select: How detections are chosen from the decoded boxes. The paper's soft suppression is
             `SelectSpec(0.05, 0.5, soft="gaussian")`.
         name: Name of the model.
@@ -128,8 +128,8 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
     detector = TwoStageDetector(
         _rpn_network(chosen),
         light_head(chosen["num_classes"], width=chosen["head_width"], channels_per_bin=CHANNELS_PER_BIN, stride=STRIDE),
-        ProposalHead(ANCHORS, train=TRAIN_PROPOSALS, test=TEST_PROPOSALS),
-        RegionHead(sample=sample or SampleSpec(512, 0.25)),
+        ProposalObjective(ANCHORS, train=TRAIN_PROPOSALS, test=TEST_PROPOSALS),
+        RegionObjective(sample=sample or SampleSpec(512, 0.25)),
         class_names=choice.class_names,
         input_size=chosen["input_shape"][:2],
         select=select or SelectSpec(iou_threshold=0.5),
@@ -169,8 +169,8 @@ def _rpn_network(chosen: dict) -> keras.Model:
 def _cem(c4: keras.KerasTensor, c5: keras.KerasTensor, width: int, *, name: str) -> keras.KerasTensor:
     """Context enhancement module (fig. 4): C4, C5 enlarged and the average of C5 everywhere, each by a 1x1, summed."""
     fine = layers.Conv2D(width, 1, name=f"{name}_c4")(c4)
-    coarse = Enlarge(2, name=f"{name}_enlarge")(layers.Conv2D(width, 1, name=f"{name}_c5")(c5))
-    coarse = CropLike(name=f"{name}_crop")(coarse, fine)
+    coarse = NearestUpsample2D(2, name=f"{name}_enlarge")(layers.Conv2D(width, 1, name=f"{name}_c5")(c5))
+    coarse = CropToMatch(name=f"{name}_crop")(coarse, fine)
     whole = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(c5)
     whole = layers.Conv2D(width, 1, name=f"{name}_global")(whole)
     return layers.Add(name=f"{name}_add_global")([layers.Add(name=f"{name}_add")([fine, coarse]), whole])

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from keras_lightdet.boxes.spec import Spec
-from keras_lightdet.guarded_model import global_sum
+from keras_lightdet.base_model import global_sum
+from keras_lightdet.labels import IGNORE
 from keras_lightdet.layers import resize_maps
-
-IGNORE = 255  # label of pixels that are neither trained on nor scored
+from keras_lightdet.spec import Spec
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")

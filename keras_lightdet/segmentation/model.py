@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from keras_lightdet.detection.stages import Stage
-from keras_lightdet.guarded_model import GuardedModel
-from keras_lightdet.images import Picture, for_each_picture, resize_image
+from keras_lightdet.base_model import BaseModel
+from keras_lightdet.images import ImageInput, for_each_image, resize_image
+from keras_lightdet.inference_stage import InferenceStage
 from keras_lightdet.layers import resize_maps
 from keras_lightdet.segmentation.loss import SegmentationLoss, pixel_loss
 
@@ -23,17 +23,17 @@ def predict_pixels(x: keras.KerasTensor, num_classes: int, *, name: str) -> kera
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
-class SegmentationModel(GuardedModel):
+class SegmentationModel(BaseModel):
     """A segmenter that trains by stock `compile` and `fit` and answers by `segment`.
 
     Data for `fit` are pairs of images `[B, H, W, 3]` (0..255, RGB, of any size) and targets `{"labels" [B, H, W]
-    (0..num_classes - 1, or `IGNORE`), "sources" [B, S] int}`; "sources" is optional, see `GuardedModel`.
+    (0..num_classes - 1, or `IGNORE`), "sources" [B, S] int}`; "sources" is optional, see `BaseModel`.
 
     Args:
         network: Functional model, images `[B, H, W, 3]` -> `{"logits" [B, h, w, num_classes], ..}`; what else it gives
             are the logits of heads that help in training alone.
         class_names: Names of the classes in label order.
-        input_size: `(height, width)` in pixels that pictures are stretched to.
+        input_size: `(height, width)` in pixels that images are stretched to.
         loss: Numbers of the loss; `None` takes the defaults.
         architecture: Name and arguments of the builder, kept beside saved weights.
         name: Name of the model.
@@ -64,7 +64,7 @@ class SegmentationModel(GuardedModel):
         self.built = True
 
     def networks(self, input_size: tuple[int, int] | None = None) -> list[tuple[keras.Model, list[tuple]]]:
-        """Returns the network without its auxiliary heads, see `GuardedModel.networks`."""
+        """Returns the network without its auxiliary heads, see `BaseModel.networks`."""
         network = keras.Model(self.network.input, self.network.output[MAIN], name=self.network.name)
         return [(network, [(*(input_size or self.input_size), 3)])]
 
@@ -77,7 +77,7 @@ class SegmentationModel(GuardedModel):
         return {MAIN: self._run(images, training)[MAIN]}
 
     def compute_losses(self, images, targets: dict, training: bool) -> dict:
-        """Returns the loss of each head, see `GuardedModel.compute_losses`."""
+        """Returns the loss of each head, see `BaseModel.compute_losses`."""
         losses = {}
         for output, logits in self._run(images, training).items():
             weight = 1.0 if output == MAIN else self.loss_spec.auxiliary_weight
@@ -89,28 +89,28 @@ class SegmentationModel(GuardedModel):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self(images, training=False)[MAIN]
 
-    def segment(self, images: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
-        """Tells the class of every pixel in pictures of any size.
+    def segment(self, images: ImageInput | Sequence[ImageInput]) -> np.ndarray | list[np.ndarray]:
+        """Tells the class of every pixel in images of any size.
 
         Args:
-            images: A picture or a list of pictures: paths, Pillow images, or arrays `[H, W, 3]` of 0..255 RGB.
+            images: An image or a list of images: paths, Pillow images, or arrays `[H, W, 3]` of 0..255 RGB.
 
         Returns:
-            Labels, uint8 `[H, W]` at the size of the picture given (EXIF orientation applied), or a list of them for a
+            Labels, uint8 `[H, W]` at the size of the image given (EXIF orientation applied), or a list of them for a
             list.
 
         Raises:
-            DataError: If a file cannot be read as a picture, or an array is none.
+            DataError: If a file cannot be read as an image, or an array is none.
         """
-        return for_each_picture(images, self._segment_one)
+        return for_each_image(images, self._segment_one)
 
     def _segment_one(self, pixels: np.ndarray) -> np.ndarray:
         logits = self.predict_on_batch(resize_image(pixels, self.input_size)[None])
         return to_labels(logits[0], pixels.shape[:2])
 
-    def stages(self) -> list[Stage]:
-        """Returns the network as a stage: what a .tflite is made of, see `deploy.export_segmenter`."""
-        return [Stage("network", lambda given: self(given["images"]), ("images",), True)]
+    def inference_stages(self) -> list[InferenceStage]:
+        """Returns the network as a stage: what a .tflite is made of, see `deploy.export_segmentation`."""
+        return [InferenceStage("network", lambda given: self(given["images"]), ("images",), True)]
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments, the network included."""
@@ -137,7 +137,7 @@ class SegmentationModel(GuardedModel):
 
 
 def to_labels(logits: np.ndarray | tf.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Turns one picture's logits `[h, w, K]` into labels, uint8 `[*size]`: enlarged first, then the best class."""
+    """Turns one image's logits `[h, w, K]` into labels, uint8 `[*size]`: enlarged first, then the best class."""
     enlarged = resize_maps(tf.convert_to_tensor(logits)[None], size)
     return tf.cast(tf.argmax(enlarged[0], axis=-1), tf.uint8).numpy()
 

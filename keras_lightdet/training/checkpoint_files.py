@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_lightdet.errors import CheckpointError
-from keras_lightdet.files import file_sha256, sync, write_synced
+from keras_lightdet.files import file_sha256, sync, write_durably
 
 KEPT = 2
 SAVING_PREFIX = ".saving-"
@@ -62,8 +62,8 @@ def write_checkpoint(directory: str | os.PathLike, step: int, arrays: Mapping[st
         with open(aside / _VARIABLES, "wb") as file:
             np.savez(file, **arrays)
         sync(aside / _VARIABLES)
-        write_synced(aside / _STATE, json.dumps(state, indent=1))
-        write_synced(aside / _SUMS, "".join(f"{file_sha256(aside / n)}  {n}\n" for n in (_VARIABLES, _STATE)))
+        write_durably(aside / _STATE, json.dumps(state, indent=1))
+        write_durably(aside / _SUMS, "".join(f"{file_sha256(aside / n)}  {n}\n" for n in (_VARIABLES, _STATE)))
         sync(aside)
         if target.exists():
             _drop(target)

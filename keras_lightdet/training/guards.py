@@ -3,14 +3,14 @@
 import keras
 import numpy as np
 
-from keras_lightdet.data.records import DetectionData
+from keras_lightdet.data.detection.records import DetectionData
 from keras_lightdet.errors import NonFiniteLossError
 
-_NAMED_PICTURES = 16
+_NAMED_IMAGES = 16
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Ends the training of a detector within one step of a NaN or infinite loss or gradient, and names the pictures.
+    """Ends the training of a detector within one step of a NaN or infinite loss or gradient, and names the images.
 
     The detector itself uses no gradient of such a step or a later one, sets `halted` and remembers the batch's
     `halted_sources`; this callback turns that into an error. So the weights stay finite, and no checkpoint is
@@ -39,17 +39,17 @@ class StopOnNonFinite(keras.callbacks.Callback):
         """Looks at the detector's flag.
 
         Raises:
-            NonFiniteLossError: If a step was halted; it names the epoch, the batch and the pictures.
+            NonFiniteLossError: If a step was halted; it names the epoch, the batch and the images.
         """
         if not keras.ops.convert_to_numpy(self.model.halted):
             return
         sources = np.unique(keras.ops.convert_to_numpy(self.model.halted_sources))
         paths = [self._data.records[index].path for index in sources if index >= 0]
-        named = "".join(f"\n  {path}" for path in paths[:_NAMED_PICTURES])
-        more = f"\n  and {len(paths) - _NAMED_PICTURES} more" if len(paths) > _NAMED_PICTURES else ""
+        named = "".join(f"\n  {path}" for path in paths[:_NAMED_IMAGES])
+        more = f"\n  and {len(paths) - _NAMED_IMAGES} more" if len(paths) > _NAMED_IMAGES else ""
         raise NonFiniteLossError(
             f"Expected a finite loss and gradient, got NaN or infinity in epoch {self._epoch + 1}, at batch "
-            f"{batch + 1} or within the same execution. The checkpoints are of before that step. Check these pictures "
+            f"{batch + 1} or within the same execution. The checkpoints are of before that step. Check these images "
             f"and their labels; if they are sound, lower the learning rate or clip gradients:{named}{more}"
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_lightdet.files import replace_synced
+from keras_lightdet.files import atomic_write
 
 
 class RunLog(keras.callbacks.Callback):
@@ -69,7 +69,7 @@ class RunLog(keras.callbacks.Callback):
             "epochs": self._epochs,
         }
         os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
-        replace_synced(self._path, json.dumps(summary, indent=1) + "\n")
+        atomic_write(self._path, json.dumps(summary, indent=1) + "\n")
 
 
 def _number(value: float) -> float | None:

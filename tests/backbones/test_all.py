@@ -1,4 +1,4 @@
-"""What holds for every ImageNet backbone: strides, normalisation, gradients, files, refusals."""
+"""What holds for every ImageNet backbone: strides, normalization, gradients, files, refusals."""
 
 import keras
 import numpy as np
@@ -89,7 +89,7 @@ def test_every_weight_is_trained(name):
 
 
 @pytest.mark.parametrize("build", [ShuffleNetV2, SNet, ResNet, XceptionLight, Xception39, XceptionDFANet])
-def test_pictures_are_normalised_as_torchvision_does(build):
+def test_images_are_normalized_as_torchvision_does(build):
     model = build()
     pixels = draw_images(32, 40)
     found = keras.Model(model.input, model.get_layer("normalize").output)(pixels)

@@ -102,7 +102,7 @@ def test_answers_are_those_of_keras_applications(size, variant):
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
-def test_lite_networks_normalise_by_their_own_numbers_and_end_in_relu6():
+def test_lite_networks_normalize_by_their_own_numbers_and_end_in_relu6():
     model = EfficientNet(variant="lite0")
     pixels = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
     found = keras.Model(model.input, model.get_layer("normalize").output)(pixels)
@@ -111,16 +111,16 @@ def test_lite_networks_normalise_by_their_own_numbers_and_end_in_relu6():
     assert acts == {"relu6"}
 
 
-def test_drop_connect_skips_whole_pictures_and_keeps_the_mean():
+def test_drop_connect_skips_whole_images_and_keeps_the_mean():
     model = EfficientNet((32, 32, 3), drop_connect=0.5)
     rates = {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
     assert rates["stage2_block2_drop"] == pytest.approx(0.5 * 2 / 16)  # the third of 16 blocks
     assert rates["stage6_block4_drop"] == pytest.approx(0.5 * 14 / 16)
     dropped = np.asarray(model.get_layer("stage6_block4_drop")(np.ones((400, 2, 2, 3), "float32"), training=True))
-    pictures = dropped.reshape(400, -1)
-    assert np.all(pictures == pictures[:, :1])
-    assert 0.3 < np.mean(pictures[:, 0] > 0) < 0.8
-    np.testing.assert_allclose(pictures.max(), 1 / (1 - 0.5 * 14 / 16), rtol=1e-5)
+    images = dropped.reshape(400, -1)
+    assert np.all(images == images[:, :1])
+    assert 0.3 < np.mean(images[:, 0] > 0) < 0.8
+    np.testing.assert_allclose(images.max(), 1 / (1 - 0.5 * 14 / 16), rtol=1e-5)
     assert not [layer for layer in EfficientNet(drop_connect=0.0).layers if isinstance(layer, keras.layers.Dropout)]
 
 

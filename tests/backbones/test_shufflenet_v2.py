@@ -20,7 +20,7 @@ def test_channels_are_dealt_out_in_turn(groups):
 
 
 @pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_one_graph_shuffles_pictures_of_any_size(jit_compile):
+def test_one_graph_shuffles_images_of_any_size(jit_compile):
     model = ShuffleNetV2(width=0.5)
     free = tf.TensorSpec((None, None, None, 3), tf.float32)
     graph = tf.function(model, input_signature=[free], jit_compile=jit_compile)
@@ -37,8 +37,8 @@ def test_channels_must_go_up_in_groups():
 
 def around(model, before, after):
     """What goes into a unit and what comes out, for noise."""
-    pictures = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))
-    return keras.Model(model.input, [model.get_layer(before).output, model.get_layer(after).output])(pictures)
+    images = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))
+    return keras.Model(model.input, [model.get_layer(before).output, model.get_layer(after).output])(images)
 
 
 def test_split_units_pass_the_first_half_into_the_even_channels():

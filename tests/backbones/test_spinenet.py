@@ -110,7 +110,7 @@ def test_stochastic_depth_grows_with_the_blocks(build):
     block = model.get_layer("block9_copy1_drop" if build is SpineNet else "block9_drop")
     x = np.ones((200, 2, 2, 3), "float32")
     kept = np.array(block(x, training=True))
-    np.testing.assert_allclose(kept, np.broadcast_to(kept[:, :1, :1, :1], kept.shape))  # whole pictures
+    np.testing.assert_allclose(kept, np.broadcast_to(kept[:, :1, :1, :1], kept.shape))  # whole images
     np.testing.assert_allclose(np.unique(kept), [0, 1 / (1 - block.rate)], rtol=1e-6)
 
 

@@ -15,8 +15,8 @@ from keras_lightdet.backbones import (
     XceptionLight,
 )
 from keras_lightdet.deploy import flatbuffer
-from keras_lightdet.deploy.convert import convert_network
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_network
 from keras_lightdet.deploy.verify import (
     TOLERANCES,
     compare_raw,
@@ -45,7 +45,7 @@ NETS = [
 ]
 
 
-def draw_pictures(count):
+def draw_images(count):
     return [np.random.default_rng(seed).integers(0, 256, (*SIZE, 3)).astype("uint8") for seed in range(count)]
 
 
@@ -58,10 +58,10 @@ def build_with_logits(build, options):
     return keras.Model(classifier.input, {**outputs, "logits": classifier.output})
 
 
-def answers(model, content, pictures):
+def answers(model, content, images):
     graph = Graph(content)
-    expected = [{key: np.array(x) for key, x in model(p[None].astype("float32")).items()} for p in pictures]
-    return expected, [graph.run({"images": picture[None]}) for picture in pictures]
+    expected = [{key: np.array(x) for key, x in model(p[None].astype("float32")).items()} for p in images]
+    return expected, [graph.run({"images": image[None]}) for image in images]
 
 
 @pytest.mark.parametrize(("build", "options"), NETS)
@@ -72,7 +72,7 @@ def test_float_file_equals_keras(build, options):
     assert count_partitions(content) == 1
     graph = flatbuffer.unpack(content).subgraphs[0]
     assert max(len(tensor.shape) for tensor in graph.tensors if tensor.shape is not None) == 4
-    for expected, found in zip(*answers(model, content, draw_pictures(2)), strict=True):
+    for expected, found in zip(*answers(model, content, draw_images(2)), strict=True):
         assert set(expected) == set(found)
         for key, values in expected.items():
             np.testing.assert_allclose(found[key], values, rtol=0, atol=1e-5 * np.abs(values).max(), err_msg=key)
@@ -88,13 +88,13 @@ def test_float_file_equals_keras(build, options):
     ],
 )
 def test_int8_file_is_int8_throughout(build, options, partitions):
-    model, pictures = build_with_logits(build, options), draw_pictures(8)
+    model, images = build_with_logits(build, options), draw_images(8)
     content = convert_network(
         lambda given: model(given["images"]),
         INPUTS,
         quantize="int8",
-        samples=[{"images": picture[None]} for picture in pictures],
+        samples=[{"images": image[None]} for image in images],
     )
     assert quantized_ops(content) == set(list_ops(content))
     assert count_partitions(content) == partitions
-    compare_raw(*answers(model, content, pictures[:2]), TOLERANCES["int8"])
+    compare_raw(*answers(model, content, images[:2]), TOLERANCES["int8"])

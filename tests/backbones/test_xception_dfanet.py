@@ -6,8 +6,8 @@ import numpy as np
 from keras_lightdet.backbones.xception_dfanet import fc_attention
 
 
-def test_fc_attention_stays_within_bounds_for_pictures_unlike_all_others():
-    """Of a channel at most all is left, whatever the picture: DFANet has three attentions in a row."""
+def test_fc_attention_stays_within_bounds_for_images_unlike_all_others():
+    """Of a channel at most all is left, whatever the image: DFANet has three attentions in a row."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4, 4, 8))
     model = keras.Model(inputs, fc_attention(inputs, name="attention"))

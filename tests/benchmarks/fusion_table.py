@@ -16,7 +16,7 @@ from keras_lightdet.analysis import cost
 from keras_lightdet.backbones import EfficientNet
 from keras_lightdet.backbones.efficientnet import NORM
 from keras_lightdet.deploy.benchmark import measure_latency
-from keras_lightdet.deploy.convert import convert_network
+from keras_lightdet.deploy.tflite_convert import convert_network
 from keras_lightdet.layers import FUSIONS, fuse
 from keras_lightdet.models.efficientdet import VARIANTS
 

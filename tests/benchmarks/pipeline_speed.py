@@ -2,7 +2,7 @@
 
     python tests/benchmarks/pipeline_speed.py [--data-dir D] [--split trainval] [--size 320] [--rounds 5]
 
-Prints pictures per second of both, in turns within one process, the ratio of their medians (the aim is at least 0.6),
+Prints images per second of both, in turns within one process, the ratio of their medians (the aim is at least 0.6),
 the same by processor time (for a machine that others use too), and the memory after each of several epochs (the aim is
 a flat line). It asserts nothing: times belong to the machine.
 """
@@ -16,9 +16,9 @@ from statistics import median
 import psutil
 import tensorflow as tf
 
-from keras_lightdet.data.augmentation import AugmentSpec
-from keras_lightdet.data.loading import load_data
-from keras_lightdet.data.pipeline import steps_per_epoch, train_batches
+from keras_lightdet.data.augmentation.windows import AugmentSpec
+from keras_lightdet.data.detection.batches import steps_per_epoch, train_batches
+from keras_lightdet.data.detection.loading import load_data
 
 BATCH_SIZE = 24
 MEASURED_PASSES = 4  # one takes a quarter of a second, in which any other process shows
@@ -35,7 +35,7 @@ def bare_batches(paths: list[str], size: int) -> tf.data.Dataset:
 
 
 def rate(batches, steps: int) -> tuple[float, float]:
-    """Pictures per second, and processor milliseconds per picture, over `steps` batches of an iterator."""
+    """Images per second, and processor milliseconds per image, over `steps` batches of an iterator."""
     wall, processor = time.perf_counter(), time.process_time()
     for _ in range(steps):
         next(batches)
@@ -77,8 +77,8 @@ def main() -> None:
         found = compare(data, args.size, args.rounds, augment)
         (ours, our_time), (bare, bare_time) = found["train"], found["bare"]
         print(
-            f"{name:16} {ours:5.0f} pictures/s, bare {bare:5.0f}: ratio {ours / bare:.2f}; "
-            f"processor {our_time:.2f} ms a picture, bare {bare_time:.2f}: ratio {bare_time / our_time:.2f}"
+            f"{name:16} {ours:5.0f} images/s, bare {bare:5.0f}: ratio {ours / bare:.2f}; "
+            f"processor {our_time:.2f} ms an image, bare {bare_time:.2f}: ratio {bare_time / our_time:.2f}"
         )
     batches = iter(train_batches(data, (args.size, args.size), BATCH_SIZE, seed=0, augment=AugmentSpec()))
     process = psutil.Process(os.getpid())

@@ -14,15 +14,15 @@ import tensorflow as tf
 
 from keras_lightdet.boxes import ProposalSpec, PyramidAnchors, propose
 from keras_lightdet.deploy import verify
-from keras_lightdet.deploy.convert import convert_float_part
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_float_part
 from keras_lightdet.layers import multilevel_roi_align, ps_roi_align, roi_align
 
 POOL, OUTPUTS, SAMPLES = 7, 5, 2
 
 
 def some_rois(count: int, size: tuple[int, int]) -> np.ndarray:
-    """Regions inside a picture of `(height, width)`."""
+    """Regions inside an image of `(height, width)`."""
     random = np.random.default_rng(0)
     limit = np.float32([size[1], size[0]])
     low = random.uniform(0, 0.9, (1, count, 2)) * limit
@@ -135,7 +135,7 @@ def plain(rounds: int) -> None:
 def proposals(rounds: int) -> None:
     """Proposals of ThunderNet's 10 000 anchors."""
     print("Proposals, 10 000 anchors:")
-    anchors = PyramidAnchors((16,), ((32, 64, 128, 256, 512),), (0.5, 0.75, 1.0, 4 / 3, 2.0)).place((320, 320))
+    anchors = PyramidAnchors((16,), ((32, 64, 128, 256, 512),), (0.5, 0.75, 1.0, 4 / 3, 2.0)).generate((320, 320))
     random = np.random.default_rng(1)
     inputs = {
         "objectness": random.normal(0, 2, (1, 10_000)).astype("float32"),

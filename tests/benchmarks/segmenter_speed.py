@@ -14,8 +14,8 @@ import keras
 import keras_lightdet
 from keras_lightdet.analysis import cost
 from keras_lightdet.deploy.benchmark import measure_latency
-from keras_lightdet.deploy.convert import convert_network
-from keras_lightdet.deploy.export_segmenter import MAIN, MASKS
+from keras_lightdet.deploy.export_segmentation import MAIN, MASKS
+from keras_lightdet.deploy.tflite_convert import convert_network
 from keras_lightdet.layers import resize_maps
 
 SIDE = 224

@@ -1,9 +1,9 @@
 """Milliseconds of a training step, ours and a PyTorch peer's in turn on the same CPU.
 
-    python tests/benchmarks/training_step.py faster_rcnn     # R50-FPN at 320, 2 pictures, beside torchvision's
-    python tests/benchmarks/training_step.py efficientdet    # Lite0 at 320, 8 pictures, beside effdet's
+    python tests/benchmarks/training_step.py faster_rcnn     # R50-FPN at 320, 2 images, beside torchvision's
+    python tests/benchmarks/training_step.py efficientdet    # Lite0 at 320, 8 images, beside effdet's
 
-Both have the same pictures and boxes, and SGD with a rate of 0, so that every step is the same work. Faster R-CNN has
+Both have the same images and boxes, and SGD with a rate of 0, so that every step is the same work. Faster R-CNN has
 the same weights too, frozen batch norms, and three stages of five trained. The peer runs in a process of its own. It
 asserts nothing: times belong to the machine. One thread is the default because PyTorch's wait for each other: on two
 cores that others use too its steps take twice as long with two threads as with one.
@@ -20,12 +20,12 @@ from typing import NamedTuple
 import numpy as np
 
 TESTS = Path(__file__).parents[1]
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "helpers"))
 CLASSES, BOXES, WARM_UP = 90, 8, 2
 
 
 def some_batch(batch: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Noise pictures `[B, side, side, 3]`, boxes `[B, 8, 4]` and labels `[B, 8]`."""
+    """Noise images `[B, side, side, 3]`, boxes `[B, 8, 4]` and labels `[B, 8]`."""
     random = np.random.default_rng(0)
     low = random.uniform(0, 0.6 * side, (batch, BOXES, 2))
     boxes = np.concatenate([low, low + random.uniform(0.1 * side, 0.4 * side, low.shape)], -1)
@@ -99,8 +99,8 @@ def our_faster_rcnn(side: int):
     from torch_tensors import draw_detector_state
 
     import keras_lightdet
-    from keras_lightdet.convert import load_faster_rcnn
-    from keras_lightdet.convert.torchvision_detection import faster_rcnn_module, named_layers
+    from keras_lightdet.foreign_weights import load_faster_rcnn
+    from keras_lightdet.foreign_weights.torchvision_detection import faster_rcnn_module, named_layers
 
     model = keras_lightdet.FasterRCNN(CLASSES, (side, side, 3))
     modules = {faster_rcnn_module(path): layer for path, layer in named_layers(model).items()}
@@ -194,7 +194,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("detector", choices=RACES)
     parser.add_argument("--steps", type=int, default=7)
-    parser.add_argument("--batch", type=int, help="pictures; default: that of the detector")
+    parser.add_argument("--batch", type=int, help="images; default: that of the detector")
     parser.add_argument("--side", type=int, default=320)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peer-python", default=sys.executable, help="of an environment that has the peer")

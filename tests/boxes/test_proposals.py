@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_loops import overlap
+from reference_loops import overlap
 
-from keras_lightdet.boxes import ProposalSpec, PyramidAnchors, append_true_boxes, propose
+from keras_lightdet.boxes import ProposalSpec, PyramidAnchors, add_ground_truth_boxes, propose
 from keras_lightdet.deploy import verify
-from keras_lightdet.deploy.convert import convert_float_part
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_float_part
 
 SIZE = (64, 96)
 ANCHORS = PyramidAnchors((16, 32), ((24,), (48,)), (0.5, 1.0, 2.0))
@@ -29,8 +29,8 @@ def random_case(seed, batch, *, step=None):
 
 
 def proposed_by_loops(logits, deltas, spec, counts):
-    """Proposals of one picture in double precision: rows of (box, score), best first; None if an IoU is on the edge."""
-    anchors, kept = ANCHORS.place(SIZE).astype(float), []
+    """Proposals of one image in double precision: rows of (box, score), best first; None if an IoU is on the edge."""
+    anchors, kept = ANCHORS.generate(SIZE).astype(float), []
     start = 0
     for count in counts:
         rows = sorted(range(start, start + count), key=lambda n: -logits[n])[: spec.pre_nms_top_k]
@@ -61,7 +61,7 @@ def test_proposals_equal_the_rule_written_as_loops(seed, per_level, step):
     logits, deltas = random_case(seed, batch=3, step=step)
     counts = COUNTS if per_level else (sum(COUNTS),)
     expected = [proposed_by_loops(*one, spec, counts) for one in zip(logits, deltas, strict=True)]
-    anchors = ANCHORS.place(SIZE)
+    anchors = ANCHORS.generate(SIZE)
     together = propose(tf.constant(logits), tf.constant(deltas), anchors, SIZE, spec, level_counts=COUNTS)
     for b, rows in enumerate(expected):
         if rows is None:
@@ -84,7 +84,7 @@ def test_fewer_candidates_than_slots_leave_empty_slots():
         found = propose(
             tf.constant(logits[:batch]),
             tf.constant(deltas[:batch]),
-            ANCHORS.place(SIZE),
+            ANCHORS.generate(SIZE),
             SIZE,
             spec,
             level_counts=COUNTS,
@@ -114,7 +114,7 @@ def test_xla_compiles_it_and_no_gradient_passes(batch):
 
     def step():
         with tf.GradientTape() as tape:
-            found = propose(logits, deltas, ANCHORS.place(SIZE), SIZE, SPEC, level_counts=COUNTS)
+            found = propose(logits, deltas, ANCHORS.generate(SIZE), SIZE, SPEC, level_counts=COUNTS)
             loss = tf.reduce_sum(found["boxes"] * logits[0, 0])
         return found, tape.gradient(loss, [logits, deltas])
 
@@ -125,8 +125,8 @@ def test_xla_compiles_it_and_no_gradient_passes(batch):
     assert gradients[1] is None
 
 
-def test_pictures_of_a_size_known_late_give_the_same_proposals():
-    parts, anchors = [tf.constant(part) for part in random_case(4, batch=2)], ANCHORS.place(SIZE)
+def test_images_of_a_size_known_late_give_the_same_proposals():
+    parts, anchors = [tf.constant(part) for part in random_case(4, batch=2)], ANCHORS.generate(SIZE)
     unknown = [tf.TensorSpec(shape) for shape in ((None, None), (None, None, 4), (None, 4))]
     size = [tf.TensorSpec((), tf.int32)] * 2
 
@@ -148,7 +148,7 @@ def test_a_tflite_file_of_built_ins_takes_the_first_of_equal_anchors_as_the_loop
     counts = COUNTS if per_level else (sum(COUNTS),)
 
     def function(tensors):
-        found = propose(tensors["logits"], tensors["deltas"], ANCHORS.place(SIZE), SIZE, spec, level_counts=COUNTS)
+        found = propose(tensors["logits"], tensors["deltas"], ANCHORS.generate(SIZE), SIZE, spec, level_counts=COUNTS)
         return {**found, "valid": tf.cast(found["valid"], tf.float32)}
 
     shapes = {"logits": (1, sum(COUNTS)), "deltas": (1, sum(COUNTS), 4)}
@@ -171,7 +171,7 @@ def test_a_tflite_file_of_built_ins_takes_the_first_of_equal_anchors_as_the_loop
 def test_true_boxes_join_the_proposals_but_for_padding_and_boxes_to_ignore():
     proposals = {"boxes": np.float32([[[1, 1, 5, 5]]]), "valid": np.array([[False]])}
     boxes = np.float32([[[2, 2, 9, 9], [3, 3, 9, 9], [np.nan] * 4]])
-    joined = append_true_boxes(proposals, boxes, np.array([[4, 4, -1]]), np.array([[0, 1, 0]]))
+    joined = add_ground_truth_boxes(proposals, boxes, np.array([[4, 4, -1]]), np.array([[0, 1, 0]]))
     np.testing.assert_array_equal(joined["boxes"], [[[1, 1, 5, 5], [2, 2, 9, 9], [0] * 4, [0] * 4]])
     np.testing.assert_array_equal(joined["valid"], [[False, True, False, False]])
 

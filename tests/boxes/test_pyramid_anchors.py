@@ -12,7 +12,7 @@ ANCHORS = PyramidAnchors((16, 32), ((32, 64), (128, 256)), (0.5, 1.0, 2.0))
 
 
 def test_order_is_level_row_column_ratio_size():
-    placed = ANCHORS.place((40, 64))  # 3 x 4 cells of 16 pixels, 2 x 2 of 32
+    placed = ANCHORS.generate((40, 64))  # 3 x 4 cells of 16 pixels, 2 x 2 of 32
     assert placed.dtype == np.float32
     assert ANCHORS.level_counts((40, 64)) == (3 * 4 * 6, 2 * 2 * 6)
     # Row 2, column 3, ratio 2 (twice as high as wide), size 64.
@@ -27,16 +27,16 @@ def test_order_is_level_row_column_ratio_size():
 
 def test_all_anchors_of_a_size_have_its_area_and_their_ratio():
     anchors = PyramidAnchors((16,), ((32, 64, 128, 256, 512),), (0.5, 0.75, 1.0, 4 / 3, 2.0))
-    sides = anchors.place((16, 16))
+    sides = anchors.generate((16, 16))
     sides = (sides[:, 2:] - sides[:, :2]).reshape(5, 5, 2)
     np.testing.assert_allclose(sides.prod(-1), np.tile(np.square([32, 64, 128, 256, 512.0]), (5, 1)), rtol=1e-5)
     np.testing.assert_allclose(sides[..., 1] / sides[..., 0], np.repeat([[0.5], [0.75], [1], [4 / 3], [2]], 5, 1), 1e-5)
     assert anchors.level_counts((320, 320)) == (10_000,)
 
 
-def test_offset_moves_centres_and_rounding_comes_before_placing():
-    middle = PyramidAnchors((8,), ((20,),), (2.0,), offset=0.5, rounded=True).place((8, 16))
-    # Half sides 7.07 and 14.14 become 7 and 14; centres stand at (4, 4) and (12, 4).
+def test_offset_moves_centers_and_rounding_comes_before_placing():
+    middle = PyramidAnchors((8,), ((20,),), (2.0,), offset=0.5, rounded=True).generate((8, 16))
+    # Half sides 7.07 and 14.14 become 7 and 14; centers stand at (4, 4) and (12, 4).
     np.testing.assert_array_equal(middle, [[-3, -10, 11, 18], [5, -10, 19, 18]])
 
 
@@ -56,7 +56,7 @@ def test_anchors_that_fit_no_pyramid_are_refused(strides, sizes, ratios):
 
 def test_encoding_a_worked_example():
     anchor, box = np.float32([[10, 20, 30, 60]]), np.float32([[20, 20, 60, 40]])
-    # Sides 20 x 40 and 40 x 20, centres (20, 40) and (40, 30).
+    # Sides 20 x 40 and 40 x 20, centers (20, 40) and (40, 30).
     plain = [20 / 20, -10 / 40, np.log(2), -np.log(2)]
     np.testing.assert_allclose(DeltaCoding((1, 1, 1, 1)).encode(box, anchor), [plain], rtol=1e-6)
     np.testing.assert_allclose(DeltaCoding().encode(box, anchor), [plain] * np.float32([10, 10, 5, 5]), rtol=1e-6)
@@ -103,13 +103,13 @@ def test_octaves_are_equal_steps_up_to_twice_the_size():
     assert (anchors.offset, anchors.per_cell) == (0.5, 6)
 
 
-def test_fitted_anchors_fill_the_picture_evenly():
+def test_fitted_anchors_fill_the_image_evenly():
     """EfficientDet-Lite0 at 320: P7 has 3 x 3 cells of 106.67 pixels, not of 128."""
     options = {"strides": (128,), "sizes": ((512,),), "aspect_ratios": (1.0,), "offset": 0.5}
-    placed = PyramidAnchors(**options, fitted=True).place((320, 320))
+    placed = PyramidAnchors(**options, fitted=True).generate((320, 320))
     stride, half = 320 / 3, 4 * 320 / 3 / 2
     centers = (np.array([[x, y] for y in range(3) for x in range(3)]) + 0.5) * stride
     np.testing.assert_allclose(placed, np.concatenate([centers - half, centers + half], 1), rtol=1e-6, atol=1e-4)
     np.testing.assert_array_equal(
-        PyramidAnchors(**options, fitted=True).place((256, 384)), PyramidAnchors(**options).place((256, 384))
+        PyramidAnchors(**options, fitted=True).generate((256, 384)), PyramidAnchors(**options).generate((256, 384))
     )

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from shared_data import shared_data
 
-from keras_lightdet.data.anchor_fit import fit_anchor_scale, fit_anchors, measure_fit, network_box_sizes, size_iou
-from keras_lightdet.data.loading import load_data
-from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.data.detection.anchor_fit import (
+    fit_anchor_scale,
+    fit_anchors,
+    measure_fit,
+    network_box_sizes,
+    size_iou,
+)
+from keras_lightdet.data.detection.loading import load_data
+from keras_lightdet.data.detection.records import DetectionData, ImageRecord
 
 
 def data_of(sizes, width=200, height=100, ignore=None, labels=None) -> DetectionData:
@@ -29,12 +35,12 @@ def test_sizes_are_those_in_the_stretched_input_without_ignored_boxes():
 
 def test_known_clusters_are_found():
     rng = np.random.default_rng(0)
-    centres = np.array([(10, 12), (30, 15), (16, 40), (60, 60), (120, 50), (50, 95)])
-    sizes = np.concatenate([centre * rng.uniform(0.96, 1.04, (60, 2)) for centre in centres])
+    centers = np.array([(10, 12), (30, 15), (16, 40), (60, 60), (120, 50), (50, 95)])
+    sizes = np.concatenate([center * rng.uniform(0.96, 1.04, (60, 2)) for center in centers])
     fit = fit_anchors(data_of(sizes), (100, 200), num_levels=2, per_level=3, seed=1)
     assert [len(level) for level in fit.anchors] == [3, 3]
     found = np.array([anchor for level in fit.anchors for anchor in level])
-    np.testing.assert_allclose(found, centres[np.argsort(centres.prod(-1))], rtol=0.03)
+    np.testing.assert_allclose(found, centers[np.argsort(centers.prod(-1))], rtol=0.03)
     assert fit.mean_best_iou > 0.95 and fit.recall == 1.0 and fit.num_boxes == 360
 
 

@@ -9,33 +9,33 @@ from data_trees import paint, painted_box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_lightdet.data.augmentation import (
-    WHOLE,
-    AugmentSpec,
-    Colours,
-    choose_window,
-    crop_window,
-    draw_colours,
-    jitter_window,
-    mosaic_parts,
-    zoom_out_window,
-)
-from keras_lightdet.data.augmentation_pixels import change_colours, make_pictures
-from keras_lightdet.data.augmentation_plan import (
+from keras_lightdet.data.augmentation.pixels import change_colors, make_images
+from keras_lightdet.data.augmentation.plan import (
     Slice,
     cut_windows,
     move_boxes,
     pad_boxes,
-    plan_pictures,
+    plan_images,
     slices_of,
 )
-from keras_lightdet.data.records import ImageRecord
+from keras_lightdet.data.augmentation.windows import (
+    WHOLE,
+    AugmentSpec,
+    Colors,
+    choose_window,
+    crop_window,
+    draw_colors,
+    jitter_window,
+    mosaic_parts,
+    zoom_out_window,
+)
+from keras_lightdet.data.detection.records import ImageRecord
 from keras_lightdet.images import resize_image
 
 OBLONG = (96, 160)
 BOX = (30, 12, 75, 50)
 SEEDS = range(12)
-NOTHING = dict.fromkeys(("flip", "zoom_out", "crop", "jitter", "mosaic", "colour"), 0.0)
+NOTHING = dict.fromkeys(("flip", "zoom_out", "crop", "jitter", "mosaic", "color"), 0.0)
 NO_CHANGE = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
 
 
@@ -53,7 +53,7 @@ def painted(box=BOX, size=OBLONG, **options):
 
 def plan(seed, pictures, size, step=0, max_boxes=12, **spec):
     """The plan of a group of `(image, record)`; nothing is varied but what `spec` names."""
-    return plan_pictures(
+    return plan_images(
         np.random.default_rng(seed),
         np.array([image.shape[:2] for image, _ in pictures]),
         [record for _, record in pictures],
@@ -65,13 +65,13 @@ def plan(seed, pictures, size, step=0, max_boxes=12, **spec):
 
 
 def pixels(planned, pictures, size):
-    made = make_pictures([tf.constant(image) for image, _ in pictures], planned, size).numpy()
+    made = make_images([tf.constant(image) for image, _ in pictures], planned, size).numpy()
     assert made.dtype == np.uint8 and made.shape == (len(pictures), *size, 3)
     return made
 
 
 def augment(seed, pictures, size, **spec):
-    """The made pictures of a group, each with its own boxes, labels and ignore."""
+    """The made images of a group, each with its own boxes, labels and ignore."""
     planned, targets, _ = plan(seed, pictures, size, **spec)
     pad = targets["labels"] < 0
     assert not targets["boxes"][pad].any() and not targets["ignore"][pad].any()
@@ -108,9 +108,9 @@ def test_the_whole_window_is_the_resize_of_inference():
     assert_box_covers_its_pixels(image, moved[0])
 
 
-# The second size is no simple share of the picture's: training is off by up to a 64th of a pixel, see `images.stretch`.
+# The second size is no simple share of the image's: training is off by up to a 64th of a pixel, see `images.stretch`.
 @pytest.mark.parametrize(("size", "levels"), [((64, 128), 0), ((123, 77), 8)])
-def test_without_any_change_a_picture_is_that_of_inference(size, levels):
+def test_without_any_change_a_image_is_that_of_inference(size, levels):
     for image, made in augment(0, [painted()] * 4, size):
         np.testing.assert_allclose(image.astype(int), resize_image(painted()[0], size), rtol=0, atol=levels)
         scale = np.float32([size[1] / 160, size[0] / 96] * 2)
@@ -131,12 +131,12 @@ def test_without_any_change_a_picture_is_that_of_inference(size, levels):
 def test_a_window_moves_the_box_with_its_pixels(window, size):
     image, moved, seen, _ = cut(painted()[0], [BOX], window, size)
     assert seen.all()
-    # A pixel of the picture may be several of the result.
+    # A pixel of the image may be several of the result.
     scale = max(size[1] / ((window[2] - window[0]) * 160), size[0] / ((window[3] - window[1]) * 96), 1)
     assert_box_covers_its_pixels(image, moved[0], tolerance=1.0 if scale < 1.5 else scale / 2 + 0.5)
 
 
-def test_outside_the_picture_is_grey():
+def test_outside_the_image_is_gray():
     image, *_ = cut(painted()[0], [BOX], (-1.0, -1.0, 1.0, 1.0), (96, 160))
     assert (image[:47] == 114).all() and (image[:, :79] == 114).all()
     assert (image[48:, 80:] != 114).all()
@@ -212,7 +212,7 @@ def test_every_minimum_of_a_crop_is_drawn_alike(possible):
     assert 0.12 < np.mean(cropped) < 0.28
 
 
-def test_a_crop_without_boxes_is_the_whole_picture():
+def test_a_crop_without_boxes_is_the_whole_image():
     assert crop_window(np.random.default_rng(3), np.zeros([0, 4]), AugmentSpec()) == (0, 0, 1, 1)
 
 
@@ -240,7 +240,7 @@ def test_a_box_that_is_mostly_cut_away_is_ignored(name, min_visible):
     for seed in range(25):
         planned, targets, sources = plan(seed, [(image, one) for one in truth], OBLONG, **options)
         for place, part in np.argwhere(sources >= 0):
-            # What lies outside the part of the picture that shows is all that is cut away.
+            # What lies outside the part of the image that shows is all that is cut away.
             low, extent = (values[place, part, 1::-1] for values in (planned.slices.begin, planned.slices.extent))
             shown = np.maximum(np.minimum(boxes[:, 2:], low + extent) - np.maximum(boxes[:, :2], low), 0)
             share = shown.prod(axis=-1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
@@ -263,7 +263,7 @@ def test_ignore_stays():
     corner=st.tuples(st.floats(-2, 0.9), st.floats(-2, 0.9)),
     sides=st.tuples(st.floats(0.05, 3), st.floats(0.05, 3)),
 )
-def test_any_window_gives_boxes_inside_the_picture(box, corner, sides):
+def test_any_window_gives_boxes_inside_the_image(box, corner, sides):
     x, y, width, height = box
     image = np.zeros([96, 160, 3], np.uint8)
     window = (*corner, corner[0] + sides[0], corner[1] + sides[1])
@@ -281,8 +281,8 @@ def test_a_box_with_a_pixel_left_stays_and_one_with_less_is_padding():
     assert targets["labels"].tolist() == [[3, 3, -1]] * 4
 
 
-def colourful_pictures():
-    """Four pictures, each with one rectangle of its own brightness and of its own size."""
+def colorful_images():
+    """Four images, each with one rectangle of its own brightness and of its own size."""
     pictures = []
     for number, size in enumerate([(96, 160), (120, 80), (64, 64), (50, 200)]):
         box = (size[1] // 5, size[0] // 4, size[1] * 3 // 5, size[0] * 3 // 4)
@@ -295,7 +295,7 @@ def colourful_pictures():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_mosaic_moves_every_box_with_its_pixels(flip, seed):
     options = {"mosaic": 1.0, "min_visible": 0.0, "flip": flip}
-    for image, made in augment(seed, colourful_pictures(), (120, 160), **options):
+    for image, made in augment(seed, colorful_images(), (120, 160), **options):
         labels, seen = made["labels"], 0
         for label in range(4):
             near = np.abs(image[..., 0].astype(int) - (120 + 40 * label)) < 20
@@ -317,7 +317,7 @@ def test_mosaic_meets_within_its_range(seed):
     values = [10, 80, 150, 220]
     plain = [np.full([40, 40, 3], value, np.uint8) for value in values]
     group = [(image, record(image)) for image in plain]
-    planned, _, sources = plan(seed, group, (100, 200), mosaic=1.0, mosaic_centre=(0.3, 0.7))
+    planned, _, sources = plan(seed, group, (100, 200), mosaic=1.0, mosaic_center=(0.3, 0.7))
     for place, image in enumerate(pixels(planned, group, (100, 200))):
         own = values[place]
         rows, columns = (image[:, 0, 0] == own).sum(), (image[0, :, 0] == own).sum()
@@ -332,11 +332,11 @@ def test_a_mosaic_of_slivers_is_filled(extent):
     values = [10, 80, 150, 220]
     group = [(image, record(image)) for image in (np.full([*extent, 3], value, np.uint8) for value in values)]
     for seed in SEEDS:
-        for image, _ in augment(seed, group, (20, 30), mosaic=1.0, mosaic_centre=(0.1, 0.9)):
+        for image, _ in augment(seed, group, (20, 30), mosaic=1.0, mosaic_center=(0.1, 0.9)):
             assert set(np.unique(image)) == set(values)
 
 
-def test_mosaic_shows_its_pictures_at_the_plain_scale_or_smaller():
+def test_mosaic_shows_its_images_at_the_plain_scale_or_smaller():
     rng, sides = np.random.default_rng(5), []
     for _ in range(40):
         for part in mosaic_parts(rng, [1, 2, 3, 0], (100, 200), AugmentSpec()):
@@ -351,14 +351,14 @@ def test_mosaic_shows_its_pictures_at_the_plain_scale_or_smaller():
     assert zooms.min() < 1.05 and zooms.max() > 1.7 and fullest.max() > 0.98
 
 
-def test_pad_boxes_keeps_the_largest_of_each_picture():
+def test_pad_boxes_keeps_the_largest_of_each_image():
     boxes = np.float32([(0, 0, 2, 2), (0, 0, 9, 9), (1, 1, 8, 8), (0, 0, 5, 5), (0, 0, 3, 3)])
     targets = {"boxes": boxes, "labels": np.arange(5), "ignore": np.array([1, 0, 1, 0, 0], bool)}
-    made = pad_boxes({**targets, "picture": np.array([2, 0, 2, 0, 0])}, 3, 2)
+    made = pad_boxes({**targets, "image": np.array([2, 0, 2, 0, 0])}, 3, 2)
     np.testing.assert_array_equal(made["boxes"], [boxes[[1, 3]], np.zeros([2, 4]), boxes[[2, 0]]])
     assert made["labels"].tolist() == [[1, 3], [-1, -1], [2, 0]]
     assert made["ignore"].tolist() == [[0, 0], [0, 0], [1, 1]]
-    made = pad_boxes({**targets, "picture": np.zeros(5, int)}, 1, 7)
+    made = pad_boxes({**targets, "image": np.zeros(5, int)}, 1, 7)
     assert made["labels"].tolist() == [[1, 2, 3, 4, 0, -1, -1]] and not made["boxes"][0, 5:].any()
 
 
@@ -366,7 +366,7 @@ def test_pad_boxes_keeps_the_largest_of_each_picture():
 LUMA, U, V = np.array([0.299, 0.587, 0.114]), 0.492111, 0.877283
 
 
-def changed_colours(pixels, turn, saturation, contrast, brightness):
+def changed_colors(pixels, turn, saturation, contrast, brightness):
     """Float64 pixels `[..., 3]` after turning the hue, saturating, stretching about the middle and shifting."""
     luma = pixels @ LUMA
     chroma = U * (pixels[..., 2] - luma) + 1j * V * (pixels[..., 0] - luma)
@@ -378,7 +378,7 @@ def changed_colours(pixels, turn, saturation, contrast, brightness):
 
 
 def drawn_amounts(matrix, shift):
-    """Reads off what was drawn: contrast and brightness from two greys, turn and saturation from one colour."""
+    """Reads off what was drawn: contrast and brightness from two grays, turn and saturation from one color."""
     matrix, shift = np.float64(matrix), np.float64(shift)
     black, white, red = (np.float64(pixel) @ matrix + shift for pixel in ([0] * 3, [255] * 3, [255, 0, 0]))
     contrast = (white - black).mean() / 255
@@ -389,65 +389,65 @@ def drawn_amounts(matrix, shift):
     return np.angle(after / before), abs(after / before) / contrast, contrast, brightness
 
 
-def random_pictures(seed, size=(24, 32)):
+def random_images(seed, size=(24, 32)):
     images = np.random.default_rng(seed).integers(0, 256, (4, *size, 3), dtype=np.uint8)
     return [(image, record(image)) for image in images]
 
 
 @pytest.mark.parametrize("extent", [(8, 9), (5, 7)])  # whole rows of four pixels, and not
-def test_colours_are_a_product_of_matrices(extent):
+def test_colors_are_a_product_of_matrices(extent):
     rng = np.random.default_rng(0)
     image = rng.uniform(0, 255, (*extent, 3)).astype(np.float32)
-    colours = Colours(rng.normal(size=(3, 3)).astype(np.float32), np.float32(3.5))
-    expected = image.astype(float) @ colours.matrix.astype(float) + 3.5
-    np.testing.assert_allclose(change_colours(tf.constant(image), colours), expected, rtol=1e-5, atol=1e-3)
+    colors = Colors(rng.normal(size=(3, 3)).astype(np.float32), np.float32(3.5))
+    expected = image.astype(float) @ colors.matrix.astype(float) + 3.5
+    np.testing.assert_allclose(change_colors(tf.constant(image), colors), expected, rtol=1e-5, atol=1e-3)
 
 
-def test_no_change_of_colour_is_none():
-    group = random_pictures(0)
-    planned, _, _ = plan(0, group, (24, 32), colour=1.0, **NO_CHANGE)
+def test_no_change_of_color_is_none():
+    group = random_images(0)
+    planned, _, _ = plan(0, group, (24, 32), color=1.0, **NO_CHANGE)
     for image, (before, _) in zip(pixels(planned, group, (24, 32)), group, strict=True):
         assert np.abs(image.astype(int) - before).max() <= 1
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue", "all"])
-def test_each_change_of_colour_does_what_it_says(name, flip):
+def test_each_change_of_color_does_what_it_says(name, flip):
     most = {"brightness": 0.1, "contrast": 0.3, "saturation": 0.5, "hue": 0.05}
     most = most if name == "all" else {**NO_CHANGE, name: most[name]}
     limits = [2 * np.pi * most["hue"], most["saturation"], most["contrast"], most["brightness"]]
     drawn = []
     for seed in SEEDS:
-        group = random_pictures(seed)
-        planned, _, _ = plan(seed, group, (24, 32), colour=1.0, flip=flip, **most)
+        group = random_images(seed)
+        planned, _, _ = plan(seed, group, (24, 32), color=1.0, flip=flip, **most)
         for place, image in enumerate(pixels(planned, group, (24, 32))):
-            amounts = drawn_amounts(planned.colours.matrix[place], planned.colours.shift[place])
-            expected = changed_colours(np.float64(group[place][0]), *amounts)
+            amounts = drawn_amounts(planned.colors.matrix[place], planned.colors.shift[place])
+            expected = changed_colors(np.float64(group[place][0]), *amounts)
             expected = np.clip(expected[:, ::-1] if flip else expected, 0, 255)
             # A half from rounding, the rest for the three digits that the chroma axes are commonly given with.
             assert np.abs(image - expected).max() < 0.9
             drawn.append(np.abs(np.array(amounts) - [0, 1, 1, 0]))
-    # Within the limits, and near them in some pictures.
+    # Within the limits, and near them in some images.
     assert (np.max(drawn, axis=0) <= np.array(limits) + 2e-3).all()
     assert (np.max(drawn, axis=0) >= np.array(limits) * 0.9 - 1e-6).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_hue_and_saturation_keep_the_luma_and_grey(seed):
+def test_hue_and_saturation_keep_the_luma_and_gray(seed):
     pixel, changed = np.uint8([150, 110, 90]), 0
-    for colour, changes in ((pixel, {"saturation": 0.5}), (pixel, {"hue": 0.05}), ((90, 90, 90), {"hue": 0.5})):
-        image = np.full([4, 4, 3], colour, np.uint8)
-        made = augment(seed, [(image, record(image))] * 4, (4, 4), colour=1.0, **{**NO_CHANGE, **changes})
+    for color, changes in ((pixel, {"saturation": 0.5}), (pixel, {"hue": 0.05}), ((90, 90, 90), {"hue": 0.5})):
+        image = np.full([4, 4, 3], color, np.uint8)
+        made = augment(seed, [(image, record(image))] * 4, (4, 4), color=1.0, **{**NO_CHANGE, **changes})
         for after, _ in made:
-            assert after[0, 0] @ LUMA == pytest.approx(np.array(colour) @ LUMA, abs=1)
-            assert np.abs(after.astype(int) - image).max() <= 1 or np.ptp(colour) > 0
+            assert after[0, 0] @ LUMA == pytest.approx(np.array(color) @ LUMA, abs=1)
+            assert np.abs(after.astype(int) - image).max() <= 1 or np.ptp(color) > 0
             changed += np.abs(after.astype(int) - image).max() > 2
     assert changed >= 4
 
 
-def test_colours_are_drawn_for_each_picture_and_each_change_by_itself():
-    colours = draw_colours(np.random.default_rng(0), 400, AugmentSpec())
-    drawn = np.array([drawn_amounts(*pair) for pair in zip(*colours, strict=True)]).T
+def test_colors_are_drawn_for_each_image_and_each_change_by_itself():
+    colors = draw_colors(np.random.default_rng(0), 400, AugmentSpec())
+    drawn = np.array([drawn_amounts(*pair) for pair in zip(*colors, strict=True)]).T
     assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.2
     spread = np.quantile(drawn, [0.25, 0.75], axis=1)
     limits = np.array([2 * np.pi * 0.03, 0.3, 0.25, 0.1])
@@ -455,16 +455,16 @@ def test_colours_are_drawn_for_each_picture_and_each_change_by_itself():
 
 
 @pytest.mark.parametrize("shape", [{}, {"mosaic": 1.0}, {"zoom_out": 1.0}])
-def test_colour_says_how_often_colours_change(shape):
-    group = random_pictures(1)
+def test_color_says_how_often_colors_change(shape):
+    group = random_images(1)
     same = {}
-    for colour in (0.0, 0.5, 1.0):
-        same[colour] = []
+    for color in (0.0, 0.5, 1.0):
+        same[color] = []
         for seed in SEEDS:
-            planned, _, _ = plan(seed, group, (24, 32), colour=colour, **shape)
-            unchanged = planned._replace(coloured=np.zeros(4, bool))
+            planned, _, _ = plan(seed, group, (24, 32), color=color, **shape)
+            unchanged = planned._replace(colored=np.zeros(4, bool))
             both = zip(pixels(planned, group, (24, 32)), pixels(unchanged, group, (24, 32)), strict=True)
-            same[colour] += [np.array_equal(*pair) for pair in both]
+            same[color] += [np.array_equal(*pair) for pair in both]
     assert all(same[0.0]) and not any(same[1.0])
     assert 0.3 < np.mean(same[0.5]) < 0.7
 
@@ -478,22 +478,22 @@ def test_choices_are_made_as_often_as_asked():
     assert 0.42 < whole.mean() < 0.58 and 0.18 < zoomed.mean() < 0.33
 
 
-def test_flip_mosaic_and_colour_are_drawn_as_often_as_asked_and_by_themselves():
+def test_flip_mosaic_and_color_are_drawn_as_often_as_asked_and_by_themselves():
     group = [painted((1, 1, 4, 4), (8, 8))] * 4
-    plans = [plan(seed, group, (8, 8), flip=0.5, mosaic=0.3, colour=0.6)[0] for seed in range(150)]
-    drawn = np.array([(made.flip, made.mosaic, made.coloured) for made in plans]).swapaxes(0, 1).reshape(3, -1)
+    plans = [plan(seed, group, (8, 8), flip=0.5, mosaic=0.3, color=0.6)[0] for seed in range(150)]
+    drawn = np.array([(made.flip, made.mosaic, made.colored) for made in plans]).swapaxes(0, 1).reshape(3, -1)
     np.testing.assert_allclose(drawn.mean(axis=1), [0.5, 0.3, 0.6], atol=0.07)
     assert np.abs(np.corrcoef(drawn) - np.eye(3)).max() < 0.15
 
 
 def test_a_plan_depends_on_nothing_but_its_arguments():
-    spec = {"flip": 0.5, "jitter": 0.5, "crop": 0.5, "mosaic": 0.5, "colour": 0.5}
-    first, again, other = (tf.nest.flatten(plan(seed, colourful_pictures(), (64, 64), **spec)) for seed in (3, 3, 4))
+    spec = {"flip": 0.5, "jitter": 0.5, "crop": 0.5, "mosaic": 0.5, "color": 0.5}
+    first, again, other = (tf.nest.flatten(plan(seed, colorful_images(), (64, 64), **spec)) for seed in (3, 3, 4))
     assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
     assert not all(np.array_equal(*pair) for pair in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"mosaic": -0.1}, {"colour": 1.1}, {"crop": 0.6, "jitter": 0.6}])
+@pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"mosaic": -0.1}, {"color": 1.1}, {"crop": 0.6, "jitter": 0.6}])
 def test_probabilities_are_checked(wrong):
     with pytest.raises(ValueError, match="Expected"):
         AugmentSpec(**wrong)

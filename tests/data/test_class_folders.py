@@ -5,31 +5,31 @@ import pytest
 from PIL import Image
 
 from keras_lightdet.data import (
-    ClassData,
+    ClassificationData,
     DecodeFailures,
-    class_test_batches,
-    class_train_batches,
-    draw_class_folders,
-    load_class_folders,
+    classification_eval_batches,
+    classification_train_batches,
+    draw_classification_scenes,
+    load_classification,
 )
-from keras_lightdet.data.scenes import SCENE_CLASS_NAMES
+from keras_lightdet.data.synthetic_scenes import SCENE_CLASS_NAMES
 from keras_lightdet.errors import DataError
 
 GREYS = {"dark": 40, "light": 220}
 
 
-def write_greys(root, count, splits=("",)):
-    """Pictures whose brightness is their class."""
+def write_grays(root, count, splits=("",)):
+    """Images whose brightness is their class."""
     for split in splits:
-        for name, grey in GREYS.items():
+        for name, gray in GREYS.items():
             (root / split / name).mkdir(parents=True)
             for number in range(count):
-                Image.new("RGB", (30 + number, 20), (grey,) * 3).save(root / split / name / f"{number:02d}.png")
+                Image.new("RGB", (30 + number, 20), (gray,) * 3).save(root / split / name / f"{number:02d}.png")
     return root
 
 
-def test_every_tenth_picture_of_a_class_is_scored_on(tmp_path):
-    train, test = load_class_folders(write_greys(tmp_path, 21))
+def test_every_tenth_image_of_a_class_is_scored_on(tmp_path):
+    train, test = load_classification(write_grays(tmp_path, 21))
     assert train.class_names == test.class_names == ("dark", "light")
     assert [record.path.rsplit("/", 2)[-2:] for record in test.records] == [
         [name, number] for name in ("dark", "light") for number in ("09.png", "19.png")
@@ -39,15 +39,18 @@ def test_every_tenth_picture_of_a_class_is_scored_on(tmp_path):
 
 
 def test_folders_of_splits_are_taken_as_they_are(tmp_path):
-    train, test = load_class_folders(write_greys(tmp_path, 3, ("train", "val")))
+    train, test = load_classification(write_grays(tmp_path, 3, ("train", "val")))
     assert all("/train/" in record.path for record in train.records)
     assert all("/val/" in record.path for record in test.records)
     assert [record.label for record in test.records] == [0, 0, 0, 1, 1, 1]
 
 
-def test_pictures_and_labels_stay_together(tmp_path):
-    train, test = load_class_folders(write_greys(tmp_path, 12, ("train", "val")))
-    for images, labels in [*class_train_batches(train, 16, 8, seed=3).take(6), *class_test_batches(test, 16, 8)]:
+def test_images_and_labels_stay_together(tmp_path):
+    train, test = load_classification(write_grays(tmp_path, 12, ("train", "val")))
+    for images, labels in [
+        *classification_train_batches(train, 16, 8, seed=3).take(6),
+        *classification_eval_batches(test, 16, 8),
+    ]:
         assert images.shape[1:] == (16, 16, 3)
         means = np.mean(images, axis=(1, 2, 3))
         np.testing.assert_array_equal(means > 125, np.argmax(labels, axis=1) == 1)
@@ -55,62 +58,62 @@ def test_pictures_and_labels_stay_together(tmp_path):
 
 
 def test_the_middle_is_scored_on(tmp_path):
-    """A picture of 60 x 40: the middle 35 x 35 pixels are red, all else is blue."""
+    """An image of 60 x 40: the middle 35 x 35 pixels are red, all else is blue."""
     for split in ("train", "val"):
         for name in ("a", "b"):
             (tmp_path / split / name).mkdir(parents=True)
             pixels = np.full((40, 60, 3), (0, 0, 255), np.uint8)
             pixels[2:37, 12:47] = (255, 0, 0)
             Image.fromarray(pixels).save(tmp_path / split / name / "0.png")
-    images, _ = next(iter(class_test_batches(load_class_folders(tmp_path)[1], 35, 2)))
+    images, _ = next(iter(classification_eval_batches(load_classification(tmp_path)[1], 35, 2)))
     np.testing.assert_allclose(images, np.broadcast_to([255.0, 0, 0], (2, 35, 35, 3)), atol=1e-3)
 
 
 def test_a_batch_hangs_on_its_step(tmp_path):
-    train, _ = load_class_folders(draw_class_folders(tmp_path, {"train": 3, "val": 1}))
-    unbroken = list(class_train_batches(train, 24, 4, seed=5).take(4))
-    resumed = list(class_train_batches(train, 24, 4, seed=5, start_step=2).take(2))
+    train, _ = load_classification(draw_classification_scenes(tmp_path, {"train": 3, "val": 1}))
+    unbroken = list(classification_train_batches(train, 24, 4, seed=5).take(4))
+    resumed = list(classification_train_batches(train, 24, 4, seed=5, start_step=2).take(2))
     for (images, labels), (again, same) in zip(unbroken[2:], resumed, strict=True):
         np.testing.assert_array_equal(images, again)
         np.testing.assert_array_equal(labels, same)
     assert not np.array_equal(unbroken[0][0], unbroken[1][0])
-    other = next(iter(class_train_batches(train, 24, 4, seed=6)))
+    other = next(iter(classification_train_batches(train, 24, 4, seed=6)))
     assert not np.array_equal(other[0], unbroken[0][0])
 
 
-def test_damaged_pictures_are_named_and_the_next_one_taken(tmp_path):
-    train, _ = load_class_folders(write_greys(tmp_path, 4, ("train", "val")))
+def test_damaged_images_are_named_and_the_next_one_taken(tmp_path):
+    train, _ = load_classification(write_grays(tmp_path, 4, ("train", "val")))
     broken = train.records[2].path
     with open(broken, "r+b") as file:
         file.truncate(30)
     failures = DecodeFailures()
-    for images, labels in class_train_batches(train, 8, 4, seed=0, failures=failures).take(4):
+    for images, labels in classification_train_batches(train, 8, 4, seed=0, failures=failures).take(4):
         np.testing.assert_array_equal(np.mean(images, axis=(1, 2, 3)) > 125, np.argmax(labels, axis=1) == 1)
     assert list(failures.paths) == [broken]
 
 
 def test_drawn_folders_hold_each_class(tmp_path):
-    train, test = load_class_folders(draw_class_folders(tmp_path, {"train": 2, "val": 1}, seed=1))
+    train, test = load_classification(draw_classification_scenes(tmp_path, {"train": 2, "val": 1}, seed=1))
     assert train.class_names == SCENE_CLASS_NAMES
     assert np.bincount([record.label for record in train.records]).tolist() == [2] * len(SCENE_CLASS_NAMES)
     assert len(test) == len(SCENE_CLASS_NAMES)
-    assert isinstance(train, ClassData)
+    assert isinstance(train, ClassificationData)
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"), [("none", "two or more classes"), ("empty", "Expected pictures"), ("few", "Add a folder val")]
+    ("fault", "message"), [("none", "two or more classes"), ("empty", "Expected images"), ("few", "Add a folder val")]
 )
 def test_faults_are_named(tmp_path, fault, message):
     if fault != "none":
-        write_greys(tmp_path, 3)
+        write_grays(tmp_path, 3)
     if fault == "empty":
-        (tmp_path / "grey").mkdir()
+        (tmp_path / "gray").mkdir()
     with pytest.raises(DataError, match=message):
-        load_class_folders(tmp_path)
+        load_classification(tmp_path)
 
 
-def test_a_class_without_training_pictures_is_refused(tmp_path):
-    write_greys(tmp_path, 2, ("train", "val"))
-    (tmp_path / "val" / "grey").mkdir()
-    with pytest.raises(DataError, match="grey"):
-        load_class_folders(tmp_path)
+def test_a_class_without_training_images_is_refused(tmp_path):
+    write_grays(tmp_path, 2, ("train", "val"))
+    (tmp_path / "val" / "gray").mkdir()
+    with pytest.raises(DataError, match="gray"):
+        load_classification(tmp_path)

@@ -1,14 +1,14 @@
-"""COCO files: sparse ids, crowds, empty pictures, and what is reported."""
+"""COCO files: sparse ids, crowds, empty images, and what is reported."""
 
 import json
 
 import numpy as np
 import pytest
-from data_trees import coco_folder, save_picture
+from data_trees import coco_folder, save_image
 from shared_data import shared_data
 
-from keras_lightdet.data.coco import load_coco
-from keras_lightdet.data.loading import load_data
+from keras_lightdet.data.detection.coco import load_coco
+from keras_lightdet.data.detection.loading import load_data
 from keras_lightdet.errors import DataError
 
 
@@ -34,7 +34,7 @@ def test_boxes_areas_crowds_and_sparse_ids(tmp_path):
     assert record.image_id == 1 and data.issues == ()
 
 
-def test_pictures_without_boxes_are_kept(tmp_path):
+def test_images_without_boxes_are_kept(tmp_path):
     assert len(load(coco_folder(tmp_path / "d", annotations=[])).records[0].boxes) == 0
 
 
@@ -89,7 +89,7 @@ def test_faults_are_reported_and_the_rest_stays(tmp_path):
         "unknown category id": 1,
         "image id twice": 1,
         "image entry": 1,
-        "picture unreadable": 1,
+        "image unreadable": 1,
     }
     assert all(issue.path.endswith(("instances_train.json", "absent.jpg")) for issue in data.issues)
 
@@ -116,7 +116,7 @@ def test_usual_layouts_are_found(tmp_path, layout):
     (root / layout).parent.mkdir(parents=True)
     content = (source / "annotations" / "instances_train.json").read_text()
     (root / layout).write_text(content)
-    save_picture(root / ("val2017" if "2017" in layout else "valid") / "a.jpg")
+    save_image(root / ("val2017" if "2017" in layout else "valid") / "a.jpg")
     split = "val" if "2017" in layout else "valid"
     assert [record.image_id for record in load_data(root, split).records] == [1]
     with pytest.raises(DataError, match="split 'test'"):

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import pytest
 from data_trees import coco_folder, voc_tree, voc_xml
 
-from keras_lightdet.data.coco import load_coco
-from keras_lightdet.data.loading import load_data
-from keras_lightdet.data.voc import load_voc, read_voc_annotation
+from keras_lightdet.data.detection.coco import load_coco
+from keras_lightdet.data.detection.loading import load_data
+from keras_lightdet.data.detection.voc import load_voc, read_voc_annotation
 from keras_lightdet.errors import DataError
 from keras_lightdet.images import read_image, read_size
 
@@ -40,7 +40,7 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-PICTURES = {
+IMAGES = {
     "400 megapixels": png(20_000, 20_000, zlib.compress(bytes(1_000_000))),
     "100 megapixels": png(10_000, 10_000, zlib.compress(bytes(1_000_000))),
     "no pixels": png(60, 60),
@@ -53,10 +53,10 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_hostile_pictures_are_errors(tmp_path, name):
+@pytest.mark.parametrize("name", IMAGES)
+def test_hostile_images_are_errors(tmp_path, name):
     path = tmp_path / "bad.png"
-    path.write_bytes(PICTURES[name])
+    path.write_bytes(IMAGES[name])
     with cheap(), pytest.raises(DataError, match=r"bad.png.*(remove it|Remove)"):
         read_image(path)
 

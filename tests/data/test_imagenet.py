@@ -8,22 +8,22 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_lightdet.data import extract_imagenet, load_class_folders
+from keras_lightdet.data import extract_imagenet, load_classification
 from keras_lightdet.images import read_image
 
 tfds = pytest.importorskip("tensorflow_datasets")
 CLASSES = 1000
 
 
-def jpeg(grey):
+def jpeg(gray):
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), (grey, grey, grey)).save(buffer, "JPEG")
+    Image.new("RGB", (8, 8), (gray, gray, gray)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
 @pytest.fixture
 def mocked():
-    """Mocks the builder: a picture of each class, darker in the split to train on; gives the splits that were read."""
+    """Mocks the builder: an image of each class, darker in the split to train on; gives the splits that were read."""
     splits = []
 
     def as_dataset(self, split, decoders=None, **_):
@@ -38,16 +38,16 @@ def mocked():
         yield splits
 
 
-def test_pictures_go_to_the_folders_of_their_classes_once(tmp_path, mocked):
+def test_images_go_to_the_folders_of_their_classes_once(tmp_path, mocked):
     folder = extract_imagenet(tmp_path / "cache", data_dir=tmp_path / "tfds")
-    train, test = load_class_folders(folder)
+    train, test = load_classification(folder)
     assert mocked == ["train", "validation"]
     assert len(train) == len(test) == CLASSES
     assert train.class_names == test.class_names
     assert train.class_names[0] == "n01440764"  # the tench, by which ImageNet's classes start
     assert [Path(record.path).name for record in train.records[:2]] == ["train_999.JPEG", "train_998.JPEG"]
-    for data, grey in ((train, 50), (test, 200)):
-        np.testing.assert_allclose(read_image(data.records[7].path), grey, atol=2)
+    for data, gray in ((train, 50), (test, 200)):
+        np.testing.assert_allclose(read_image(data.records[7].path), gray, atol=2)
     assert extract_imagenet(tmp_path / "cache") == folder
     assert len(mocked) == 2
 

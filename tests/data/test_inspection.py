@@ -9,13 +9,13 @@ from data_trees import coco_folder, paint, painted_box, voc_tree
 from PIL import Image
 from shared_data import shared_data
 
-from keras_lightdet.data import draw_label_scenes, inspect_labels, load_segmentation
-from keras_lightdet.data.contact_sheet import draw_contact_sheet, draw_label_sheet
-from keras_lightdet.data.records import DetectionData, ImageRecord
-from keras_lightdet.data.scenes import draw_scenes
-from keras_lightdet.drawing import IGNORED_COLOUR, class_colour
+from keras_lightdet.data import draw_segmentation_scenes, inspect_labels, load_segmentation
+from keras_lightdet.data.detection.records import DetectionData, ImageRecord
+from keras_lightdet.data.synthetic_scenes import draw_scenes
 from keras_lightdet.errors import DataError
-from keras_lightdet.sheet import GAP
+from keras_lightdet.visualization.batches import draw_detection_batch, draw_segmentation_batch
+from keras_lightdet.visualization.boxes import IGNORED_COLOR, class_color
+from keras_lightdet.visualization.montage import GAP
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def inspect_data(monkeypatch):
     return run
 
 
-def test_the_sheet_shows_pictures_and_boxes(tmp_path):
+def test_the_sheet_shows_images_and_boxes(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(paint(160, 320, (80, 40, 200, 120))).save(path)
     box = np.float32([[80, 40, 200, 120]])
     record = ImageRecord(str(path), 1, 320, 160, box, np.int32([0]), np.array([False]), np.float32([9600]))
-    sheet = draw_contact_sheet(DetectionData((record,), ("a",)), (320, 320), augment=None, pictures=5, columns=2)
+    sheet = draw_detection_batch(DetectionData((record,), ("a",)), (320, 320), augment=None, images=5, columns=2)
     assert sheet.size == (2 * 320 + 4 * GAP, 3 * 320 + 4 * GAP)
     tile = np.asarray(sheet)[GAP : GAP + 320, GAP : GAP + 320]
     shown = painted_box(tile, threshold=250)
@@ -53,8 +53,8 @@ def test_the_summary_counts_what_is_there(tmp_path, capsys, inspect_data):
     inspect_data("--data-dir", root, "--split", "train", "--input-size", 64, "--output", tmp_path / "out" / "s.png")
     text = capsys.readouterr().out
     for line in (
-        "pictures: 3, of which 1 without objects",
-        "boxes: 2, of which 1 ignored (crowd or difficult); at most 1 in a picture",
+        "images: 3, of which 1 without objects",
+        "boxes: 2, of which 1 ignored (crowd or difficult); at most 1 in an image",
         "      2  cat",
         "      0  dog",
         "issues: 1",
@@ -74,7 +74,7 @@ def test_the_fit_is_printed(tmp_path, capsys, inspect_data):
 
 @pytest.fixture
 def halves(tmp_path):
-    """A grey picture whose left half is "left", its right half "right", and its lower half void."""
+    """A gray image whose left half is "left", its right half "right", and its lower half void."""
     labels = np.zeros((80, 120), np.uint8)
     labels[:, 60:], labels[40:] = 1, 9
     for folder, array in (("train", np.full((80, 120, 3), 100, np.uint8)), ("trainannot", labels)):
@@ -84,19 +84,19 @@ def halves(tmp_path):
     return tmp_path
 
 
-def test_the_sheet_shows_pictures_beside_their_labels(halves):
-    sheet = draw_label_sheet(load_segmentation(halves, "train"), (80, 120), augment=None, pictures=3, columns=2)
+def test_the_sheet_shows_images_beside_their_labels(halves):
+    sheet = draw_segmentation_batch(load_segmentation(halves, "train"), (80, 120), augment=None, images=3, columns=2)
     # Two pairs of 120 + 8 + 120 side by side, one below, margins of 8, and the legend.
     assert sheet.width == 2 * 8 + 2 * 248 + 16
     pixels = np.asarray(sheet).astype(int)
     for top, left in ((8, 8), (8, 8 + 248 + 16), (8 + 80 + 8, 8)):
         assert (pixels[top : top + 80, left : left + 120] == 100).all()
         shown = pixels[top : top + 80, left + 128 : left + 248]
-        for place, colour in (((20, 30), class_colour(0)), ((20, 90), class_colour(1)), ((60, 60), IGNORED_COLOUR)):
-            np.testing.assert_allclose(shown[place], 0.4 * 100 + 0.6 * np.array(colour), atol=1)
+        for place, color in (((20, 30), class_color(0)), ((20, 90), class_color(1)), ((60, 60), IGNORED_COLOR)):
+            np.testing.assert_allclose(shown[place], 0.4 * 100 + 0.6 * np.array(color), atol=1)
     legend = {tuple(pixel) for pixel in pixels[8 + 2 * 88 :].reshape(-1, 3)}
-    assert {class_colour(0), class_colour(1), IGNORED_COLOUR} <= legend
-    assert class_colour(2) not in legend
+    assert {class_color(0), class_color(1), IGNORED_COLOR} <= legend
+    assert class_color(2) not in legend
 
 
 def test_the_histogram_is_printed_and_the_layout_found(halves, capsys, inspect_data):
@@ -106,10 +106,10 @@ def test_the_histogram_is_printed_and_the_layout_found(halves, capsys, inspect_d
     text = capsys.readouterr().out
     for line in (
         f"{halves}, split train",
-        "pictures: 1",
-        "left      2400 pixels  25.000 %  in 1 pictures",
-        "right     2400 pixels  25.000 %  in 1 pictures",
-        "nowhere      0 pixels   0.000 %  in 0 pictures",
+        "images: 1",
+        "left      2400 pixels  25.000 %  in 1 images",
+        "right     2400 pixels  25.000 %  in 1 images",
+        "nowhere      0 pixels   0.000 %  in 0 images",
         "(ignored) 4800 pixels  50.000 %",
         "issues: 0",
     ):
@@ -119,7 +119,7 @@ def test_the_histogram_is_printed_and_the_layout_found(halves, capsys, inspect_d
 
 
 def test_drawn_scenes_are_inspected_and_a_faulty_one_refused_by_name(tmp_path, capsys, inspect_data):
-    root = draw_label_scenes(tmp_path / "d", {"train": 3, "val": 1}, seed=1)
+    root = draw_segmentation_scenes(tmp_path / "d", {"train": 3, "val": 1}, seed=1)
     inspect_data("--data-dir", root, "--input-size", 96, "--output", tmp_path / "s.png")
     labels = [np.asarray(Image.open(path)) for path in sorted((root / "trainannot").iterdir())]
     counts = np.bincount(np.concatenate([one.ravel() for one in labels]), minlength=7)
@@ -150,12 +150,12 @@ def test_boxes_are_told_from_pixels_by_the_folder(tmp_path, capsys, inspect_data
 
 
 def test_camvids_histogram_is_the_known_one():
-    """Shares and pictures of `info.json` beside the data, counted when the set was made."""
+    """Shares and images of `info.json` beside the data, counted when the set was made."""
     root = shared_data("camvid")
     report = inspect_labels(load_segmentation(root, "train"))
     known = json.loads((root / "info.json").read_text())["splits"]["train"]
     total = report.pixels.sum() + report.ignored
-    for name, pixels, pictures in zip(report.class_names, report.pixels, report.pictures, strict=True):
+    for name, pixels, images in zip(report.class_names, report.pixels, report.images, strict=True):
         assert 100 * pixels / total == pytest.approx(known["pixel_share_percent"][name], abs=5e-4)
-        assert pictures == known["images_with_class"][name]
-    assert 100 * report.ignored / total == pytest.approx(known["pixel_share_percent"]["Unlabelled"], abs=5e-4)
+        assert images == known["images_with_class"][name]
+    assert 100 * report.ignored / total == pytest.approx(known["pixel_share_percent"]["Unlabeled"], abs=5e-4)

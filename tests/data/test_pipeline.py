@@ -12,20 +12,20 @@ from data_trees import paint, painted_box
 from PIL import Image
 from shared_data import shared_data
 
-from keras_lightdet.data.augmentation import AugmentSpec
-from keras_lightdet.data.loading import load_data
-from keras_lightdet.data.picture_reader import DecodeFailures
-from keras_lightdet.data.pipeline import eval_batches, shuffled_indices, steps_per_epoch, train_batches
-from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.data.augmentation.windows import AugmentSpec
+from keras_lightdet.data.detection.batches import eval_batches, shuffled_indices, steps_per_epoch, train_batches
+from keras_lightdet.data.detection.loading import load_data
+from keras_lightdet.data.detection.records import DetectionData, ImageRecord
+from keras_lightdet.data.image_reader import DecodeFailures
 from keras_lightdet.images import read_image, resize_image
 
 SIZE = (64, 96)
 NO_GEOMETRY = {"flip": 0.0, "zoom_out": 0.0, "crop": 0.0, "jitter": 0.0, "mosaic": 0.0}
-NO_COLOUR = {"colour": 0.0}
+NO_COLOR = {"color": 0.0}
 
 
 def painted_data(folder, count=11) -> DetectionData:
-    """Pictures of several sizes, each with one bright rectangle; the last has none.
+    """Images of several sizes, each with one bright rectangle; the last has none.
 
     The sizes are those at which training samples to the bit as evaluation does, see `images.stretch`.
     """
@@ -83,7 +83,7 @@ def test_training_without_augmentation_has_the_pixels_of_evaluation(data):
 
 
 def test_without_augmentation_no_box_becomes_ignored(data):
-    """A box labelled mostly outside its picture is clipped and stays what it is."""
+    """A box labeled mostly outside its image is clipped and stays what it is."""
     outside = np.float32([[-200, 5, 10, 40]])
     records = tuple(
         dataclasses.replace(record, boxes=outside, labels=np.int32([1]), ignore=np.array([False]), areas=np.ones(1))
@@ -95,7 +95,7 @@ def test_without_augmentation_no_box_becomes_ignored(data):
 
 @pytest.mark.parametrize("augment", [AugmentSpec(), AugmentSpec(mosaic=1.0), AugmentSpec(mosaic=0.0)])
 def test_augmented_boxes_cover_their_pixels(data, augment):
-    augment = dataclasses.replace(augment, **NO_COLOUR)
+    augment = dataclasses.replace(augment, **NO_COLOR)
     checked = 0
     for images, targets in take(train_batches(data, SIZE, 8, seed=1, augment=augment), 5):
         for image, boxes, labels in zip(images, targets["boxes"], targets["labels"], strict=True):
@@ -116,7 +116,7 @@ def test_augmented_boxes_cover_their_pixels(data, augment):
 
 
 def test_one_bright_box_ends_where_its_pixels_end(data):
-    augment = AugmentSpec(**NO_COLOUR, mosaic=0.0)
+    augment = AugmentSpec(**NO_COLOR, mosaic=0.0)
     errors = []
     for images, targets in take(train_batches(data, (160, 160), 8, seed=2, augment=augment), 4):
         for image, boxes, labels in zip(images, targets["boxes"], targets["labels"], strict=True):
@@ -138,37 +138,37 @@ def test_resuming_gives_the_very_batches(data, batch_size, step):
 
 @pytest.mark.parametrize("batch_size", [4, 3, 6])
 def test_augmentation_ends_at_its_step(data, batch_size):
-    augment = AugmentSpec(mosaic=1.0, colour=1.0, mosaic_until_step=2, until_step=4)
+    augment = AugmentSpec(mosaic=1.0, color=1.0, mosaic_until_step=2, until_step=4)
     batches = take(train_batches(data, SIZE, batch_size, seed=0, augment=augment), 6)
     for step, (_, targets) in enumerate(batches):
         assert ((targets["sources"][:, 1:] >= 0) == (step < 2)).all()
     evaluated, _ = take(eval_batches(data, SIZE, 11), 1)[0]
     for step, (images, targets) in enumerate(batches):
-        painted = targets["labels"][:, 0] >= 0  # the black picture is black as well when it is made darker
+        painted = targets["labels"][:, 0] >= 0  # the black image is black as well when it is made darker
         plain = (images == evaluated[targets["sources"][:, 0]]).all(axis=(1, 2, 3))
         np.testing.assert_array_equal(plain[painted], step >= 4)
 
 
-@pytest.mark.parametrize("colour", [0.0, 0.5, 1.0])
-def test_colour_is_the_share_of_pictures_whose_colours_change(data, colour):
+@pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
+def test_color_is_the_share_of_images_whose_colors_change(data, color):
     evaluated, expected = take(eval_batches(data, SIZE, 11), 1)[0]
-    augment = AugmentSpec(**NO_GEOMETRY, colour=colour)
+    augment = AugmentSpec(**NO_GEOMETRY, color=color)
     plain = []
     for images, targets in take(train_batches(data, SIZE, 8, seed=4, augment=augment), 8):
         sources = targets["sources"][:, 0]
         plain += (images == evaluated[sources]).all(axis=(1, 2, 3)).tolist()
         np.testing.assert_allclose(targets["boxes"], expected["boxes"][sources], rtol=1e-6)
-    assert 0.3 < np.mean(plain) < 0.7 if colour == 0.5 else np.mean(plain) == 1 - colour
+    assert 0.3 < np.mean(plain) < 0.7 if color == 0.5 else np.mean(plain) == 1 - color
 
 
-def test_sources_name_the_pictures_that_show(tmp_path):
+def test_sources_name_the_images_that_show(tmp_path):
     records, none = [], np.zeros([0], np.float32)
     for number in range(11):
         path = tmp_path / f"s{number}.png"
         Image.fromarray(np.full([20 + number, 40, 3], 20 * number, np.uint8)).save(path)
         records.append(ImageRecord(str(path), number, 40, 20 + number, none.reshape(0, 4), none, none, none))
     data = with_damage(DetectionData(tuple(records), ("a",)), tmp_path, [3])
-    augment = AugmentSpec(**{**NO_GEOMETRY, "mosaic": 0.5}, colour=0.0)
+    augment = AugmentSpec(**{**NO_GEOMETRY, "mosaic": 0.5}, color=0.0)
     mosaics = []
     for images, targets in take(train_batches(data, SIZE, 6, seed=1, augment=augment), 8):
         mosaics += (targets["sources"][:, 1] >= 0).tolist()
@@ -203,7 +203,7 @@ def test_one_device_gets_the_batches_of_none(data, batch_size):
         assert_same(straight, next(distributed))
 
 
-def test_an_epoch_sees_every_picture(data):
+def test_an_epoch_sees_every_image(data):
     assert steps_per_epoch(data, 4) == 3
     sources = [t["sources"][:, 0] for _, t in take(train_batches(data, SIZE, 4, seed=0, augment=None), 3)]
     assert set(np.concatenate(sources)) == set(range(11))
@@ -245,7 +245,7 @@ def test_a_damaged_file_is_named_once_counted_and_replaced(data, tmp_path, caplo
         np.testing.assert_array_equal(images, evaluated[sources])
         np.testing.assert_allclose(targets["boxes"], expected["boxes"][sources], rtol=1e-6)
     assert sorted(path.rsplit("/")[-1] for path in failures.paths) == ["cut3.png", "cut4.png"]
-    assert all("Skipped a damaged picture" in message for message in caplog.messages)
+    assert all("Skipped a damaged image" in message for message in caplog.messages)
     assert sum("cut4.png" in message for message in caplog.messages) == 1
 
 
@@ -268,7 +268,7 @@ def test_strict_fails_at_a_damaged_file_by_name(data, tmp_path):
 
 def test_no_readable_file_at_all_is_an_error(data, tmp_path):
     damaged = with_damage(data, tmp_path, range(11))
-    with pytest.raises(tf.errors.OpError, match="Expected readable pictures"):
+    with pytest.raises(tf.errors.OpError, match="Expected readable images"):
         take(train_batches(damaged, SIZE, 4, seed=0, augment=None), 1)
 
 
@@ -291,7 +291,7 @@ def test_bccd_boxes_survive_the_default_augmentation():
 
 
 def jpeg_data(folder) -> DetectionData:
-    """Photo-like JPEGs: plain, grey, turned by EXIF, of odd size, and one PNG; sizes as in `painted_data`."""
+    """Photo-like JPEGs: plain, gray, turned by EXIF, of odd size, and one PNG; sizes as in `painted_data`."""
     rng, records = np.random.default_rng(1), []
     for number, (width, height) in enumerate([(81, 60), (63, 64), (50, 72), (39, 90), (60, 40)]):
         coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)

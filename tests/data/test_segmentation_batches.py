@@ -1,22 +1,22 @@
-"""Pictures and labels go together through augmentation, judged by painted pixels; batches follow from the step."""
+"""Images and labels go together through augmentation, judged by painted pixels; batches follow from the step."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_lightdet.data import DecodeFailures, SegmentAugmentSpec, load_segmentation, segment_train_batches
-from keras_lightdet.data.segmentation_batches import cut_window
+from keras_lightdet.data import DecodeFailures, SegmentationAugmentSpec, load_segmentation, segmentation_train_batches
+from keras_lightdet.data.segmentation.batches import cut_window
 from keras_lightdet.images import resize_image
-from keras_lightdet.segmentation import IGNORE
+from keras_lightdet.labels import IGNORE
 
 GREYS = np.uint8([0, 120, 240])  # of the classes
-STILL = SegmentAugmentSpec(flip=0.0, scales=(1.0, 1.0), colour=0.0)
+STILL = SegmentationAugmentSpec(flip=0.0, scales=(1.0, 1.0), color=0.0)
 
 
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory):
-    """Pictures whose grey is their label's, in blocks of other sizes; the fourth is damaged."""
+    """Images whose gray is their label's, in blocks of other sizes; the fourth is damaged."""
     root, random = tmp_path_factory.mktemp("painted"), np.random.default_rng(0)
     for folder in ("train", "trainannot"):
         (root / folder).mkdir()
@@ -33,46 +33,46 @@ def painted(tmp_path_factory):
 
 def take(data, steps=3, **options):
     options = {"seed": 5, "augment": STILL, **options}
-    return list(segment_train_batches(data, (64, 80), 2, **options).take(steps).as_numpy_iterator())
+    return list(segmentation_train_batches(data, (64, 80), 2, **options).take(steps).as_numpy_iterator())
 
 
 @pytest.mark.parametrize("scales", [(1.5, 1.5), (0.6, 0.6), (0.5, 2.0)])
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_pixels_keep_their_labels(painted, scales, flip):
-    spec = SegmentAugmentSpec(flip=flip, scales=scales, colour=0.0)
+    spec = SegmentationAugmentSpec(flip=flip, scales=scales, color=0.0)
     for images, targets in take(painted, augment=spec):
         labels = targets["labels"]
         assert set(np.unique(labels)) <= {0, 1, 2, IGNORE}
         inside = labels != IGNORE
         wanted = GREYS[np.where(inside, labels, 0)].astype(int)
         wrong = np.abs(images[..., 0] - wanted)[inside] > 60  # half of a step between classes
-        assert wrong.mean() < 0.02  # pixels on the borders of blocks, where colours mix and labels do not
+        assert wrong.mean() < 0.02  # pixels on the borders of blocks, where colors mix and labels do not
         assert np.all(images[~inside] == 114)
 
 
 def test_small_scales_leave_a_margin_and_large_ones_none(painted):
     shares = []
     for scale in (0.5, 1.0, 2.0):
-        spec = SegmentAugmentSpec(flip=0.0, scales=(scale, scale), colour=0.0)
+        spec = SegmentationAugmentSpec(flip=0.0, scales=(scale, scale), color=0.0)
         shares.append(np.mean([targets["labels"] == IGNORE for _, targets in take(painted, augment=spec)]))
     assert shares == pytest.approx([0.75, 0.0, 0.0], abs=0.02)
 
 
-def test_a_mirrored_picture_has_mirrored_labels(painted):
-    plain, mirrored = take(painted), take(painted, augment=SegmentAugmentSpec(1.0, (1.0, 1.0), 0.0))
+def test_a_mirrored_image_has_mirrored_labels(painted):
+    plain, mirrored = take(painted), take(painted, augment=SegmentationAugmentSpec(1.0, (1.0, 1.0), 0.0))
     for (images, targets), (other_images, other_targets) in zip(plain, mirrored, strict=True):
         np.testing.assert_array_equal(images[:, :, ::-1], other_images)
         np.testing.assert_array_equal(targets["labels"][:, :, ::-1], other_targets["labels"])
 
 
-def test_colours_change_and_labels_do_not(painted):
-    plain, coloured = take(painted), take(painted, augment=SegmentAugmentSpec(0.0, (1.0, 1.0), 1.0))
-    for (images, targets), (other_images, other_targets) in zip(plain, coloured, strict=True):
+def test_colors_change_and_labels_do_not(painted):
+    plain, colored = take(painted), take(painted, augment=SegmentationAugmentSpec(0.0, (1.0, 1.0), 1.0))
+    for (images, targets), (other_images, other_targets) in zip(plain, colored, strict=True):
         assert np.any(images != other_images)
         np.testing.assert_array_equal(targets["labels"], other_targets["labels"])
 
 
-def test_crops_are_windows_at_the_pictures_scale(painted):
+def test_crops_are_windows_at_the_images_scale(painted):
     for images, targets in take(painted, crop_size=(32, 48), augment=None):
         assert images.shape == (2, 32, 48, 3)
         for image, labels, source in zip(images, targets["labels"], targets["sources"], strict=True):
@@ -82,8 +82,8 @@ def test_crops_are_windows_at_the_pictures_scale(painted):
             assert (image[..., 0] == GREYS[labels]).mean() > 0.9
 
 
-def test_pictures_are_shrunk_as_the_network_will_see_them():
-    """Of noise half a pixel makes another picture; training and `resize_image` differ by up to 1/64 of one."""
+def test_images_are_shrunk_as_the_network_will_see_them():
+    """Of noise half a pixel makes another image; training and `resize_image` differ by up to 1/64 of one."""
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8)
     whole = tf.constant([0.0, 0.0, 1.0, 1.0])
     pixels, _ = cut_window(tf.constant(image), tf.zeros((60, 90), tf.uint8), whole, (32, 50))
@@ -94,18 +94,18 @@ def test_pictures_are_shrunk_as_the_network_will_see_them():
     np.testing.assert_allclose(quarter, seen, rtol=0, atol=255 / 64 * 2 + 0.5)
 
 
-def test_an_enlarged_window_is_read_at_the_pixels_centres():
+def test_an_enlarged_window_is_read_at_the_pixels_centers():
     image = tf.constant(np.uint8([[[0] * 3, [100] * 3], [[50] * 3, [150] * 3]]))
     labels = tf.constant(np.uint8([[0, 1], [2, 3]]))
     pixels, cut = cut_window(image, labels, tf.constant([0.0, 0.0, 1.0, 1.0]), (4, 4))
-    # Centres at 1/8, 3/8, 5/8, 7/8 of the picture: a quarter of a pixel from the centres at 1/4 and 3/4.
+    # Centers at 1/8, 3/8, 5/8, 7/8 of the image: a quarter of a pixel from the centers at 1/4 and 3/4.
     np.testing.assert_allclose(pixels[0, :, 0], [0, 25, 75, 100])
     np.testing.assert_allclose(pixels[:, 0, 0], [0, 12.5, 37.5, 50])
     np.testing.assert_array_equal(cut, np.kron(labels, np.ones((2, 2))))
 
 
 def test_batches_follow_from_the_step(painted):
-    spec = SegmentAugmentSpec()
+    spec = SegmentationAugmentSpec()
     whole, later = take(painted, 5, augment=spec), take(painted, 2, augment=spec, start_step=3)
     for (images, targets), (other_images, other_targets) in zip(whole[3:], later, strict=True):
         np.testing.assert_array_equal(images, other_images)
@@ -125,4 +125,4 @@ def test_damaged_labels_are_named_and_replaced(painted):
 @pytest.mark.parametrize(("options", "message"), [({"flip": 2.0}, "flip"), ({"scales": (2.0, 1.0)}, "scales")])
 def test_numbers_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        SegmentAugmentSpec(**options)
+        SegmentationAugmentSpec(**options)

@@ -1,4 +1,4 @@
-"""Label pictures: three layouts, values and colours, and every fault by its file's name."""
+"""Label images: three layouts, values and colors, and every fault by its file's name."""
 
 from pathlib import Path
 
@@ -9,16 +9,16 @@ from shared_data import shared_data
 
 from keras_lightdet.data import (
     LabelTable,
-    draw_label_scenes,
+    draw_segmentation_scenes,
     inspect_labels,
     load_segmentation,
     read_label_list,
     segmentation_splits,
 )
-from keras_lightdet.data.scenes import SCENE_CLASS_NAMES, draw_scene
-from keras_lightdet.data.segmentation_data import CITYSCAPES_CLASS_NAMES
+from keras_lightdet.data.segmentation.loading import CITYSCAPES_CLASS_NAMES
+from keras_lightdet.data.synthetic_scenes import SCENE_CLASS_NAMES, draw_scene
 from keras_lightdet.errors import DataError
-from keras_lightdet.segmentation import IGNORE
+from keras_lightdet.labels import IGNORE
 
 LABELS = np.uint8([[0, 1, 2], [2, 11, 255]])
 
@@ -33,7 +33,7 @@ def save(array, path, palette=None):
     return path
 
 
-def segnet_tree(root, labels=LABELS, names="0 sky\n1 road\n2 car\n11 Unlabelled\n"):
+def segnet_tree(root, labels=LABELS, names="0 sky\n1 road\n2 car\n11 Unlabeled\n"):
     save(np.zeros((2, 3, 3)), root / "train" / "a.png")
     save(labels, root / "trainannot" / "a.png")
     save(np.zeros((2, 3, 3)), root / "test" / "b.png")
@@ -52,8 +52,8 @@ def test_segnets_layout(tmp_path):
     assert [record.path for record in load_segmentation(root, "train").records] == [str(root / "train" / "a.png")]
 
 
-def test_parallel_folders_of_palette_pictures(tmp_path):
-    """The palette's colours mean nothing: its indices are the labels."""
+def test_parallel_folders_of_palette_images(tmp_path):
+    """The palette's colors mean nothing: its indices are the labels."""
     save(np.zeros((2, 3, 3)), tmp_path / "images" / "train" / "a.jpg")
     save(np.uint8([[0, 1, 0], [1, 0, 255]]), tmp_path / "masks" / "train" / "a.png", palette=[9, 200, 0] * 256)
     (tmp_path / "labels.txt").write_text("sky\nroad\n")
@@ -62,15 +62,15 @@ def test_parallel_folders_of_palette_pictures(tmp_path):
     np.testing.assert_array_equal(data.read_labels(0), [[0, 1, 0], [1, 0, IGNORE]])
 
 
-def test_colours(tmp_path):
-    colours = np.uint8([[(128, 64, 128), (0, 0, 0), (64, 0, 128)]])
+def test_colors(tmp_path):
+    colors = np.uint8([[(128, 64, 128), (0, 0, 0), (64, 0, 128)]])
     names = "128 64 128 road\n64 0 128 car\n64 0 192 car\n0 0 0 void\n"
-    root = segnet_tree(tmp_path, colours, names)
+    root = segnet_tree(tmp_path, colors, names)
     save(np.zeros((1, 3, 3)), root / "train" / "a.png")
     data = load_segmentation(root, "train")
     assert data.class_names == ("road", "car")
     np.testing.assert_array_equal(data.read_labels(0), [[0, IGNORE, 1]])
-    save(colours + np.uint8(1), root / "trainannot" / "a.png")
+    save(colors + np.uint8(1), root / "trainannot" / "a.png")
     with pytest.raises(DataError, match=r"a.png.*\(129, 65, 129\) in 1 pixels"):
         data.read_labels(0)
 
@@ -101,12 +101,12 @@ def test_camvid():
     np.testing.assert_array_equal(labels, np.where(raw == 11, IGNORE, raw))
 
 
-def test_the_histogram_counts_pixels_and_pictures(tmp_path):
+def test_the_histogram_counts_pixels_and_images(tmp_path):
     data = load_segmentation(segnet_tree(tmp_path), "train")
     report = inspect_labels(data)
-    assert (report.pixels.tolist(), report.pictures.tolist(), report.ignored) == ([1, 1, 2], [1, 1, 1], 2)
-    assert "car       2 pixels  33.333 %  in 1 pictures" in report.table()
-    report.require_sound()
+    assert (report.pixels.tolist(), report.images.tolist(), report.ignored) == ([1, 1, 2], [1, 1, 1], 2)
+    assert "car       2 pixels  33.333 %  in 1 images" in report.table()
+    report.raise_on_faults()
 
 
 def test_values_outside_the_list_are_refused_by_file(tmp_path):
@@ -114,12 +114,12 @@ def test_values_outside_the_list_are_refused_by_file(tmp_path):
     save(np.uint8([[0, 7, 7], [0, 0, 9]]), root / "trainannot" / "a.png")
     report = inspect_labels(load_segmentation(root, "train"))
     with pytest.raises(DataError, match=r"(?s)1 that are not:.*trainannot/a.png.*got 7 in 2 pixels, 9 in 1 pixels"):
-        report.require_sound()
+        report.raise_on_faults()
 
 
 FAULTS = {
     "another size": (lambda root: save(np.zeros((2, 4)), root / "trainannot" / "a.png"), "3 x 2 pixels.*got 4 x 2"),
-    "colours": (
+    "colors": (
         lambda root: save(np.zeros((2, 3, 3)), root / "trainannot" / "a.png"),
         "one value a pixel, got mode RGB",
     ),
@@ -152,12 +152,12 @@ def test_missing_labels_are_skipped_or_refused(tmp_path):
     [
         ("0 sky\n0 road\n", "got '0 road'"),
         ("0 sky\n1\n", "got '1'"),
-        ("1 2 3 sky\n5 road\n", "values or colours"),
+        ("1 2 3 sky\n5 road\n", "values or colors"),
         ("1 2 300 sky\n", "got '1 2 300 sky'"),
         ("1 2 sky\n", "got '1 2 sky'"),
         ("99999999999999999999 sky\n", "got '9999"),
         ("0 void\n", "1 to 255 classes, got 0"),
-        ("", "values or colours"),
+        ("", "values or colors"),
     ],
 )
 def test_faulty_lists_are_refused(tmp_path, text, message):
@@ -186,7 +186,7 @@ def test_sixteen_bits_are_values(tmp_path):
 
 
 def test_drawn_scenes_label_what_shows(tmp_path):
-    root = draw_label_scenes(tmp_path, {"train": 2, "val": 1}, seed=3)
+    root = draw_segmentation_scenes(tmp_path, {"train": 2, "val": 1}, seed=3)
     data = load_segmentation(root, "train")
     assert data.class_names == ("background", *SCENE_CLASS_NAMES)
     assert segmentation_splits(root) == ("train", "val", "val")

@@ -9,14 +9,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_lightdet.data.tfds import load_tfds
-from keras_lightdet.data.voc import VOC_CLASS_NAMES
+from keras_lightdet.data.detection.tfds import load_tfds
+from keras_lightdet.data.detection.voc import VOC_CLASS_NAMES
 from keras_lightdet.errors import DataError
 from keras_lightdet.images import read_image
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
-# Of 80 x 40 pictures; VOC's corners as written, counted from 1.
+# Of 80 x 40 images; VOC's corners as written, counted from 1.
 CORNERS = np.array([(11, 6, 50, 30), (1, 1, 80, 40)], np.float32)
 
 
@@ -76,7 +76,7 @@ def test_records_are_as_in_the_data_sets_own_files(tmp_path, mocked, name):
         np.testing.assert_array_equal(read_image(record.path), np.asarray(image))
 
 
-def test_pictures_are_extracted_once_and_anew_when_that_was_broken_off(tmp_path, mocked):
+def test_images_are_extracted_once_and_anew_when_that_was_broken_off(tmp_path, mocked):
     options = {"cache_dir": tmp_path / "cache", "data_dir": tmp_path / "tfds"}
     first = load_tfds("voc/2007", "test", **options)
     again = load_tfds("voc/2007", "test", **options)
@@ -89,7 +89,7 @@ def test_pictures_are_extracted_once_and_anew_when_that_was_broken_off(tmp_path,
     assert not list(index.parent.glob(".*.saving"))
 
 
-def test_a_damaged_picture_is_skipped_by_name(tmp_path, mocked):
+def test_a_damaged_image_is_skipped_by_name(tmp_path, mocked):
     options = {"cache_dir": tmp_path / "cache", "data_dir": tmp_path / "tfds"}
     data = load_tfds("voc/2007", "test", **options)
     Path(data.records[0].path).write_bytes(b"")

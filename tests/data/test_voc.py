@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from data_trees import save_picture, voc_tree, voc_xml
+from data_trees import save_image, voc_tree, voc_xml
 from PIL import Image
 from shared_data import shared_data
 
-from keras_lightdet.data.voc import VOC_CLASS_NAMES, load_voc
+from keras_lightdet.data.detection.voc import VOC_CLASS_NAMES, load_voc
 from keras_lightdet.errors import DataError
 
 
@@ -58,8 +58,8 @@ def test_bad_boxes_are_reported_and_the_good_one_stays(tmp_path):
 
 
 def test_split_files_are_followed(tmp_path):
-    pictures = {stem: [("cat", 1, 1, 9, 9)] for stem in "abcd"}
-    voc_tree(tmp_path / "d", pictures, {"train": ["c", "a  1"], "val": ["b", "b"]})
+    images = {stem: [("cat", 1, 1, 9, 9)] for stem in "abcd"}
+    voc_tree(tmp_path / "d", images, {"train": ["c", "a  1"], "val": ["b", "b"]})
     ids = {
         split: [r.image_id for r in load_voc(tmp_path / "d", split).records] for split in ("train", "val", "trainval")
     }
@@ -82,8 +82,8 @@ def test_a_seeded_split_is_made_where_none_is_listed(tmp_path):
 
 
 def test_class_names_are_those_of_the_whole_tree(tmp_path):
-    pictures = {"a": [("zebra", 1, 1, 9, 9)], "b": [("ant", 1, 1, 9, 9)], "c": []}
-    voc_tree(tmp_path / "d", pictures, {"train": ["a", "c"], "val": ["b"]})
+    images = {"a": [("zebra", 1, 1, 9, 9)], "b": [("ant", 1, 1, 9, 9)], "c": []}
+    voc_tree(tmp_path / "d", images, {"train": ["a", "c"], "val": ["b"]})
     train, val = load_voc(tmp_path / "d", "train"), load_voc(tmp_path / "d", "val")
     assert train.class_names == val.class_names == ("ant", "zebra")
     assert train.records[0].labels.tolist() == [1] and val.records[0].labels.tolist() == [0]
@@ -110,17 +110,17 @@ def test_a_devkit_joins_its_years_and_has_vocs_classes(tmp_path, root):
     assert [record.image_id for record in load_voc(tmp_path / root, "test").records] == ["VOC2007/2"]
 
 
-def test_boxes_drawn_on_the_unrotated_picture_are_turned(tmp_path):
+def test_boxes_drawn_on_the_unrotated_image_are_turned(tmp_path):
     root = voc_tree(tmp_path / "d", {"a": [("cat", 11, 6, 30, 15)]})
     exif = Image.Exif()
     exif[0x0112] = 6
-    save_picture(root / "JPEGImages" / "a.jpg", exif=exif)
+    save_image(root / "JPEGImages" / "a.jpg", exif=exif)
     data = load_voc(root)
     record = data.records[0]
     assert (record.width, record.height) == (48, 64)
     # Turned by 90 degrees clockwise, (x, y) of 64 x 48 goes to (48 - y, x).
     np.testing.assert_array_equal(record.boxes, [[48 - 15, 10, 48 - 5, 30]])
-    assert [issue.kind for issue in data.issues] == ["boxes on the unrotated picture"]
+    assert [issue.kind for issue in data.issues] == ["boxes on the unrotated image"]
     (root / "Annotations" / "a.xml").write_text(voc_xml([("cat", 11, 6, 30, 15)], size=(48, 64)))
     np.testing.assert_array_equal(load_voc(root).records[0].boxes, [[10, 5, 30, 15]])
     assert load_voc(root).issues == ()
@@ -134,12 +134,12 @@ def test_a_stated_size_that_fits_no_way_is_reported(tmp_path):
     assert load_voc(root).issues == ()
 
 
-def test_a_picture_is_found_by_stem_or_by_filename(tmp_path):
+def test_a_image_is_found_by_stem_or_by_filename(tmp_path):
     root = voc_tree(tmp_path / "d", {"a": [], "b": []})
     (root / "JPEGImages" / "a.jpg").rename(root / "JPEGImages" / "other.jpg")
     (root / "Annotations" / "a.xml").write_text(voc_xml([], filename="other.jpg"))
     (root / "JPEGImages" / "b.jpg").unlink()
-    save_picture(root / "JPEGImages" / "b.PNG")
+    save_image(root / "JPEGImages" / "b.PNG")
     assert [record.path.rsplit("/")[-1] for record in load_voc(root).records] == ["other.jpg", "b.PNG"]
 
 
@@ -154,14 +154,14 @@ def test_one_damaged_file_is_named_and_skipped(tmp_path):
     assert kinds == {
         "b.xml": "annotation unreadable",
         "e.xml": "no annotation",
-        "a.jpg": "picture unreadable",
-        "c.jpg": "picture unreadable",
+        "a.jpg": "image unreadable",
+        "c.jpg": "image unreadable",
     }
     with pytest.raises(DataError, match="b.xml"):
         load_voc(root, "train", strict=True)
 
 
-def test_strict_finds_a_picture_that_only_decoding_shows_damaged(tmp_path):
+def test_strict_finds_a_image_that_only_decoding_shows_damaged(tmp_path):
     root = voc_tree(tmp_path / "d", {"a": [], "b": []})
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / "JPEGImages" / "b.jpg")

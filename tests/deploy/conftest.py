@@ -1,28 +1,28 @@
-"""A lively little detector, drawn pictures, and its exports: each made once for all tests."""
+"""A lively little detector, drawn images, and its exports: each made once for all tests."""
 
 import functools
 
 import keras
 import numpy as np
 import pytest
-from noise_pictures import draw_picture
+from noise_images import draw_image
 from small_detector import small_rsanet
 
 from keras_lightdet.boxes import SelectSpec
-from keras_lightdet.deploy import export_tflite
+from keras_lightdet.deploy import export_detection
 
 
 @pytest.fixture(scope="session")
-def pictures():
-    return [draw_picture(seed) for seed in range(10)]
+def images():
+    return [draw_image(seed) for seed in range(10)]
 
 
 @pytest.fixture(scope="session")
-def model(pictures):
-    """Random weights, the predictions scaled up so that places, classes and pictures differ clearly."""
+def model(images):
+    """Random weights, the predictions scaled up so that places, classes and images differ clearly."""
     keras.utils.set_random_seed(3)
     detector = small_rsanet(select=SelectSpec(score_threshold=0.25, max_detections=20))
-    raw = detector(np.stack(pictures).astype(np.float32))
+    raw = detector(np.stack(images).astype(np.float32))
     spread = {"box": raw["box_deltas"], "objectness": raw["objectness"], "class": raw["class_logits"]}
     for layer in detector.network.layers:
         kind = layer.name.rpartition("_")[2]
@@ -33,14 +33,14 @@ def model(pictures):
 
 
 @pytest.fixture(scope="session")
-def exported(model, pictures, tmp_path_factory):
-    """Makes `(path, report)` of a quantisation and a form, once each."""
+def exported(model, images, tmp_path_factory):
+    """Makes `(path, report)` of a quantization and a form, once each."""
     folder = tmp_path_factory.mktemp("tflite")
 
     @functools.cache
     def export(quantize, postprocess="builtin"):
         path = folder / f"{quantize}_{postprocess}.tflite"
-        report = export_tflite(model, path, quantize=quantize, postprocess=postprocess, calibration=pictures)
+        report = export_detection(model, path, quantize=quantize, postprocess=postprocess, calibration=images)
         return path, report
 
     return export

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from keras_lightdet.deploy import flatbuffer
 from keras_lightdet.deploy.calibration import Histogram, best_range
-from keras_lightdet.deploy.convert import convert_network
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_network
 from keras_lightdet.errors import ExportError
 
 SIDE = 16
@@ -21,11 +21,11 @@ def histogram_of(values):
 
 
 def error_of(values, low, high):
-    """Mean squared error of values in 8 bits, quantised one by one as TFLite does."""
+    """Mean squared error of values in 8 bits, quantized one by one as TFLite does."""
     scale = (high - low) / 255
     zero = np.round(-low / scale)
-    quantised = np.clip(np.round(values / scale) + zero, 0, 255)
-    return np.mean(np.square((quantised - zero) * scale - values))
+    quantized = np.clip(np.round(values / scale) + zero, 0, 255)
+    return np.mean(np.square((quantized - zero) * scale - values))
 
 
 def draws():
@@ -83,32 +83,32 @@ def heavy_tails(given):
 def test_heavy_tails_are_held_better_than_by_the_converters_own_calibration():
     random = np.random.default_rng(1)
     pictures = [random.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8) for _ in range(40)]
-    samples = [{"images": picture[None]} for picture in pictures[:20]]
+    samples = [{"images": image[None]} for image in pictures[:20]]
     inputs = {"images": (1, SIDE, SIDE, 3)}
     graph = Graph(convert_network(heavy_tails, inputs, quantize="int8", samples=samples))
     reference, own, theirs = converters_own(heavy_tails, pictures[:20]), 0.0, 0.0
-    for picture in pictures[20:]:
-        expected = heavy_tails({"images": tf.cast(picture[None], tf.float32)})["cubed"].numpy()
-        own += np.square(graph.run({"images": picture[None]})["cubed"] - expected).mean()
-        theirs += np.square(reference(picture) - expected).mean()
+    for image in pictures[20:]:
+        expected = heavy_tails({"images": tf.cast(image[None], tf.float32)})["cubed"].numpy()
+        own += np.square(graph.run({"images": image[None]})["cubed"] - expected).mean()
+        theirs += np.square(reference(image) - expected).mean()
     assert own < 0.9 * theirs, own / theirs
 
 
 def converters_own(network, pictures):
-    """The int8 file of TensorFlow's converter with its own calibration, as a function of a picture."""
+    """The int8 file of TensorFlow's converter with its own calibration, as a function of an image."""
     spec = tf.TensorSpec((1, SIDE, SIDE, 3), tf.float32)
     function = tf.function(lambda images: network({"images": images})["cubed"], autograph=False)
     concrete = function.get_concrete_function(spec)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([picture[None].astype(np.float32)] for picture in pictures)
+    converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in pictures)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     interpreter = tf.lite.Interpreter(model_content=converter.convert())
     interpreter.allocate_tensors()
     (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def run(picture):
-        interpreter.set_tensor(entry["index"], picture[None].astype(np.float32))
+    def run(image):
+        interpreter.set_tensor(entry["index"], image[None].astype(np.float32))
         interpreter.invoke()
         return interpreter.get_tensor(end["index"])
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.deploy.convert import convert_network
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_network
 
 
 @pytest.mark.parametrize(("quantize", "tolerance"), [("none", 1e-6), ("int8", 0.2)])

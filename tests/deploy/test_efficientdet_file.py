@@ -5,12 +5,12 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from noise_pictures import draw_picture
+from noise_images import draw_image
 from small_detector import small_efficientdet
 
 import keras_lightdet
 from keras_lightdet.boxes import SelectSpec
-from keras_lightdet.deploy import TFLiteDetector, export_tflite
+from keras_lightdet.deploy import TFLiteDetector, export_detection
 from keras_lightdet.deploy.mediapipe_check import compare_detections, detect_with_mediapipe, in_whole_pixels
 from keras_lightdet.images import resize_image
 
@@ -18,8 +18,8 @@ SELECT = SelectSpec(score_threshold=0.3, iou_threshold=0.5, max_detections=20, s
 
 
 def liven(detector, pictures):
-    """Gives norms that have seen the pictures, and predictions that differ clearly from place to place."""
-    batch = np.stack([resize_image(picture, detector.input_size) for picture in pictures]).astype("float32")
+    """Gives norms that have seen the images, and predictions that differ clearly from place to place."""
+    batch = np.stack([resize_image(image, detector.input_size) for image in pictures]).astype("float32")
     detector(batch, training=True)  # the averages start at the first batch
     raw = detector(batch)
     for part, key, wanted in (("class", "class_logits", 1.5), ("box", "box_deltas", 0.5)):
@@ -30,14 +30,14 @@ def liven(detector, pictures):
 
 
 def test_float_file_of_built_ins_equals_keras(tmp_path):
-    pictures = [draw_picture(seed) for seed in range(4)]
+    pictures = [draw_image(seed) for seed in range(4)]
     keras.utils.set_random_seed(0)
     model = liven(small_efficientdet(fusion="bifpn_fast", select=SELECT), pictures)
-    report = export_tflite(model, tmp_path / "a.tflite", calibration=pictures)  # refuses all but built-ins
+    report = export_detection(model, tmp_path / "a.tflite", calibration=pictures)  # refuses all but built-ins
     assert report.keras_agreement == 1.0
     detector, total, labels = TFLiteDetector(tmp_path / "a.tflite"), 0, set()
-    for picture in pictures:
-        wanted, found = (each.detect(picture, score_threshold=0.0) for each in (model, detector))
+    for image in pictures:
+        wanted, found = (each.detect(image, score_threshold=0.0) for each in (model, detector))
         np.testing.assert_array_equal(found.labels, wanted.labels)
         np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
         np.testing.assert_allclose(found.boxes, wanted.boxes, atol=2e-2)
@@ -50,12 +50,12 @@ def test_float_file_of_built_ins_equals_keras(tmp_path):
 @pytest.mark.parametrize("variant", ["d0", "lite0"])
 def test_mediapipe_opens_the_published_sizes_and_answers_alike(variant, tmp_path):
     pytest.importorskip("mediapipe")
-    pictures = [draw_picture(seed) for seed in range(3)]
+    pictures = [draw_image(seed) for seed in range(3)]
     keras.utils.set_random_seed(0)
     select = dataclasses.replace(SELECT, max_detections=100)
     model = liven(keras_lightdet.EfficientDet(3, variant=variant, select=select), pictures)
     path = tmp_path / "a.tflite"
-    report = export_tflite(model, path, calibration=pictures)
+    report = export_detection(model, path, calibration=pictures)
     assert max(report.raw_errors.values()) < 1e-3
     assert report.keras_agreement > 0.98
     answers = detect_with_mediapipe(path, pictures[:2])

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.boxes import Detections
 from keras_lightdet.deploy import TFLiteDetector, flatbuffer, metadata
-from keras_lightdet.deploy.convert import convert_network
 from keras_lightdet.deploy.mediapipe_check import compare_detections, detect_with_mediapipe, in_whole_pixels
 from keras_lightdet.deploy.metadata import pack_labels
+from keras_lightdet.deploy.tflite_convert import convert_network
+from keras_lightdet.detection import Detections
 from keras_lightdet.errors import ExportError
 from keras_lightdet.images import resize_image
 
@@ -46,9 +46,9 @@ def test_mediapipe_hands_the_network_the_pixels_of_detect(tmp_path, size):
     draw = np.random.default_rng(0)
     extents = [size, (384, 512), (463, 487), (375, 500), (480, 640), (150, 100), (1000, 777)]
     images = [draw.integers(0, 256, (*extent, 3), np.uint8) for extent in extents]
-    np.savez(tmp_path / "pictures.npz", *images)
+    np.savez(tmp_path / "images.npz", *images)
     script = Path(__file__).parent / "mediapipe_pixels.py"
-    files = [tmp_path / name for name in ("identity.tflite", "pictures.npz", "pixels.npz")]
+    files = [tmp_path / name for name in ("identity.tflite", "images.npz", "pixels.npz")]
     done = subprocess.run([sys.executable, script, *files], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-1000:]
     for image, pixels in zip(images, np.load(files[2]).values(), strict=True):

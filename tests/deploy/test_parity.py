@@ -5,35 +5,35 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from noise_pictures import draw_picture
-from plain_loops import greedy, overlap
+from noise_images import draw_image
+from reference_loops import greedy, overlap
 
 from keras_lightdet.boxes import SelectSpec, select_detections
 from keras_lightdet.deploy import TFLiteDetector
-from keras_lightdet.deploy.convert import convert_float_part
 from keras_lightdet.deploy.postprocess import build_postprocess
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_float_part
 from keras_lightdet.errors import DataError
 from keras_lightdet.images import resize_image
 
 
-def decode(model, picture):
-    """Boxes `[N, 4]` and scores `[N, K]` of a picture of the network's size."""
-    return tuple(np.array(x)[0] for x in model.decode(model(picture[None].astype(np.float32))))
+def decode(model, image):
+    """Boxes `[N, 4]` and scores `[N, K]` of an image of the network's size."""
+    return tuple(np.array(x)[0] for x in model.decode(model(image[None].astype(np.float32))))
 
 
 @pytest.mark.parametrize("form", ["builtin", "custom_op"])
 def test_float_file_equals_a_suppression_in_plain_loops(model, exported, pictures, form):
     detector = TFLiteDetector(exported("none", form)[0])
     total = 0
-    for picture in pictures:
-        expected = greedy(*decode(model, picture), model.select)
-        found = detector.detect(picture, score_threshold=0.0)
+    for image in pictures:
+        expected = greedy(*decode(model, image), model.select)
+        found = detector.detect(image, score_threshold=0.0)
         np.testing.assert_array_equal(found.labels, expected[:, 5])
         np.testing.assert_allclose(found.scores, expected[:, 4], atol=1e-4)
         np.testing.assert_allclose(found.boxes, expected[:, :4], atol=1e-2)
         total += len(found)
-    assert total > 20, "the pictures must hold detections for this to mean anything"
+    assert total > 20, "the images must hold detections for this to mean anything"
 
 
 @pytest.mark.parametrize("form", ["builtin", "custom_op"])
@@ -70,10 +70,10 @@ def test_equal_scores_are_settled_alike_by_the_file_and_keras():
         np.testing.assert_array_equal(found[name], value)
 
 
-def test_boxes_are_in_pixels_of_an_oblong_picture(model, exported):
-    picture = draw_picture(77, size=(150, 90))
-    expected = greedy(*decode(model, resize_image(picture, model.input_size)), model.select)
-    found = TFLiteDetector(exported("none")[0]).detect(picture, score_threshold=0.0)
+def test_boxes_are_in_pixels_of_an_oblong_image(model, exported):
+    image = draw_image(77, size=(150, 90))
+    expected = greedy(*decode(model, resize_image(image, model.input_size)), model.select)
+    found = TFLiteDetector(exported("none")[0]).detect(image, score_threshold=0.0)
     scale = np.array([90, 150, 90, 150]) / model.input_size[0]
     np.testing.assert_allclose(found.boxes, expected[:, :4] * scale, atol=2e-2)
     np.testing.assert_allclose(found.scores, expected[:, 4], atol=1e-4)
@@ -83,9 +83,9 @@ def test_boxes_are_in_pixels_of_an_oblong_picture(model, exported):
 def test_what_int8_finds_keras_sees_too(model, exported, pictures):
     """Against all decoded boxes: which of many nearly equal scores survive the cut says nothing about precision."""
     detector, near, total = TFLiteDetector(exported("int8")[0]), 0, 0
-    for picture in pictures:
-        boxes, scores = decode(model, picture)
-        found = detector.detect(picture, score_threshold=0.0)
+    for image in pictures:
+        boxes, scores = decode(model, image)
+        found = detector.detect(image, score_threshold=0.0)
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
             alike = [k for k in range(len(boxes)) if overlap(box, boxes[k]) > 0.5]
             near += any(abs(scores[k, label] - score) < 0.15 for k in alike)
@@ -97,7 +97,7 @@ def test_what_int8_finds_keras_sees_too(model, exported, pictures):
 def test_lists_paths_and_thresholds(exported, pictures, tmp_path):
     from PIL import Image
 
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.fromarray(pictures[0]).save(path)
     detector = TFLiteDetector(exported("none")[0])
     everything = detector.detect(pictures[0], score_threshold=0.0)

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from plain_loops import greedy
+from reference_loops import greedy
 
 from keras_lightdet.boxes import SelectSpec
-from keras_lightdet.deploy.convert import convert_float_part
 from keras_lightdet.deploy.postprocess import build_postprocess
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_float_part
 from keras_lightdet.errors import ExportError
 
 GAUSSIAN, LINEAR = SelectSpec(soft="gaussian"), SelectSpec(soft="linear")
@@ -67,6 +67,6 @@ def test_a_file_keeps_classes_apart_however_many_there_are(form, num_classes):
     assert count == len(expected) > 80
     np.testing.assert_array_equal(found["labels"][0, :count], expected[:, 5])
     np.testing.assert_array_equal(found["scores"][0, :count], np.float32(expected[:, 4]))
-    # A side of hardly any length is widened to 1e-4 of the picture.
+    # A side of hardly any length is widened to 1e-4 of the image.
     np.testing.assert_allclose(found["boxes"][0, :count], expected[:, [1, 0, 3, 2]] / 40, atol=6e-5)
     assert not np.any(found["boxes"][0, count:]) and not np.any(found["scores"][0, count:])

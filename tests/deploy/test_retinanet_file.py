@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from noise_pictures import draw_picture
+from noise_images import draw_image
 
 import keras_lightdet
 from keras_lightdet.boxes import SelectSpec
-from keras_lightdet.deploy import TFLiteDetector, export_tflite
+from keras_lightdet.deploy import TFLiteDetector, export_detection
 from keras_lightdet.deploy.mediapipe_check import compare_detections, detect_with_mediapipe, in_whole_pixels
 from keras_lightdet.images import resize_image
 
@@ -15,10 +15,10 @@ SELECT = SelectSpec(score_threshold=0.3, iou_threshold=0.5, max_detections=20)
 
 
 def build_lively(pictures):
-    """Random weights, norms that have seen the pictures, and predictions that differ clearly from place to place."""
+    """Random weights, norms that have seen the images, and predictions that differ clearly from place to place."""
     keras.utils.set_random_seed(0)
     detector = keras_lightdet.RetinaNet(3, variant="mobile_spinenet49", select=SELECT)
-    batch = np.stack([resize_image(picture, detector.input_size) for picture in pictures]).astype("float32")
+    batch = np.stack([resize_image(image, detector.input_size) for image in pictures]).astype("float32")
     detector(batch, training=True)  # the averages start at the first batch
     raw = detector(batch)
     for part, key, wanted in (("class", "class_logits", 0.5), ("box", "box_deltas", 0.5)):
@@ -31,14 +31,14 @@ def build_lively(pictures):
 @pytest.mark.slow
 def test_mediapipe_opens_the_file_and_answers_alike(tmp_path):
     pytest.importorskip("mediapipe")
-    pictures = [draw_picture(seed) for seed in range(4)]
+    pictures = [draw_image(seed) for seed in range(4)]
     model = build_lively(pictures)
     path = tmp_path / "a.tflite"
-    assert export_tflite(model, path, calibration=pictures).keras_agreement == 1.0
+    assert export_detection(model, path, calibration=pictures).keras_agreement == 1.0
     own = TFLiteDetector(path).detect(pictures[:3], score_threshold=0.0)
     assert sum(map(len, own)) > 10
-    for picture, found in zip(pictures, own, strict=False):
-        wanted = model.detect(picture, score_threshold=0.0)
+    for image, found in zip(pictures, own, strict=False):
+        wanted = model.detect(image, score_threshold=0.0)
         np.testing.assert_array_equal(found.labels, wanted.labels)
         np.testing.assert_allclose(found.boxes, wanted.boxes, atol=2e-2)
     for expected, got in zip(own, detect_with_mediapipe(path, pictures[:3]), strict=True):

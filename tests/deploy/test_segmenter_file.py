@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from noise_pictures import draw_picture
+from noise_images import draw_image
 
 import keras_lightdet
-from keras_lightdet.data import draw_label_scenes, load_segmentation, segment_train_batches
-from keras_lightdet.deploy import TFLiteDetector, TFLiteSegmenter, export_segmenter, flatbuffer, read_labels
+from keras_lightdet.data import draw_segmentation_scenes, load_segmentation, segmentation_train_batches
+from keras_lightdet.deploy import TFLiteDetector, TFLiteSegmenter, export_segmentation, flatbuffer, read_labels
 from keras_lightdet.deploy.mediapipe_check import segment_with_mediapipe
 from keras_lightdet.deploy.runtime import MASKS, Graph
 from keras_lightdet.deploy.verify import quantized_ops
@@ -23,7 +23,7 @@ SIZE = (48, 64)
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [resize_image(draw_picture(seed), SIZE) for seed in range(8)]
+    return [resize_image(draw_image(seed), SIZE) for seed in range(8)]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def model():
     logits = predict_pixels(x, len(NAMES), name="head")
     network = keras.Model(images, {"logits": logits})
     model = SegmentationModel(network, class_names=NAMES, input_size=SIZE, name="toy")
-    found = model(np.stack([draw_picture(seed) for seed in range(4)]).astype("float32"))["logits"]
+    found = model(np.stack([draw_image(seed) for seed in range(4)]).astype("float32"))["logits"]
     head = network.get_layer("head_class")
     head.kernel.assign(4 * head.kernel / np.std(found))
     head.bias.assign(-4 * np.mean(found, axis=(0, 1, 2)) / np.std(found))
@@ -46,7 +46,7 @@ def model():
 
 def export(model, folder, pictures, **options):
     path = folder / "toy.tflite"
-    return path, export_segmenter(model, path, calibration=pictures, **options)
+    return path, export_segmentation(model, path, calibration=pictures, **options)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_mediapipe_gives_the_masks_of_keras(model, pictures, tmp_path, activatio
 def test_what_does_not_fit_is_refused(model, pictures, tmp_path):
     with pytest.raises(ExportError, match="activation to be one of"):
         export(model, tmp_path, pictures, activation="sigmoid")
-    with pytest.raises(ExportError, match="pictures to compare"):
+    with pytest.raises(ExportError, match="images to compare"):
         export(model, tmp_path, [])
     with pytest.raises(ExportError, match="Expected to write"):
         export(model, tmp_path / "missing", pictures)
@@ -109,11 +109,11 @@ def test_what_does_not_fit_is_refused(model, pictures, tmp_path):
 def test_a_trained_segmenter_in_mediapipe(build, variant, forms, tmp_path):
     """Half a minute of training: without any, int8 has no margins between classes to keep."""
     pytest.importorskip("mediapipe")
-    data = load_segmentation(draw_label_scenes(tmp_path / "scenes", {"train": 8, "val": 1}), "train")
+    data = load_segmentation(draw_segmentation_scenes(tmp_path / "scenes", {"train": 8, "val": 1}), "train")
     keras.utils.set_random_seed(0)
     model = build(class_names=data.class_names, input_shape=(96, 128, 3), variant=variant)
     model.compile(keras.optimizers.Adam(2e-3))
-    batches = segment_train_batches(data, (96, 128), 8, seed=0, augment=None)
+    batches = segmentation_train_batches(data, (96, 128), 8, seed=0, augment=None)
     model.fit(batches, steps_per_epoch=60, verbose=0)
     pictures = [resize_image(read_image(record.path), (96, 128)) for record in data.records]
     expected = model.segment(pictures)

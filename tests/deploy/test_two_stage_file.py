@@ -4,12 +4,12 @@ import dataclasses
 
 import keras
 import pytest
-from noise_pictures import draw_picture
+from noise_images import draw_image
 from small_detector import small_faster_rcnn, small_light_head, small_thundernet
 from spread_predictions import spread_predictions
 
 from keras_lightdet.boxes import ProposalSpec, SelectSpec
-from keras_lightdet.deploy import TFLiteDetector, export_tflite, flatbuffer, verify
+from keras_lightdet.deploy import TFLiteDetector, export_detection, flatbuffer, verify
 from keras_lightdet.deploy.mediapipe_check import compare_detections, detect_with_mediapipe, in_whole_pixels
 
 # What must not be in 8 bits: the arithmetic of boxes and their choice.
@@ -17,39 +17,39 @@ BOX_OPS = {"NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "TOPK_V2", "EXP",
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    return [draw_picture(seed) for seed in range(8)]
+def images():
+    return [draw_image(seed) for seed in range(8)]
 
 
 @pytest.fixture(scope="module")
-def detector(pictures):
+def detector(images):
     """Random weights whose predictions differ clearly from anchor to anchor and from region to region."""
     keras.utils.set_random_seed(3)
     model = small_thundernet(select=SelectSpec(score_threshold=0.3, iou_threshold=0.5, max_detections=20))
-    spread_predictions(model, pictures)
+    spread_predictions(model, images)
     return model
 
 
 @pytest.mark.parametrize("soft", [None, "gaussian"])
-def test_float_file_answers_as_keras(detector, pictures, tmp_path, soft):
+def test_float_file_answers_as_keras(detector, images, tmp_path, soft):
     select = dataclasses.replace(detector.select, soft=soft)
-    report = export_tflite(detector, tmp_path / "m.tflite", calibration=pictures, select=select)
+    report = export_detection(detector, tmp_path / "m.tflite", calibration=images, select=select)
     assert set(report.ops) <= verify.ALLOWED_OPS
     assert max(report.raw_errors.values()) < 1e-4
     file = TFLiteDetector(tmp_path / "m.tflite")
     detector.select, before = select, detector.select
     try:
         detector.predict_function = None
-        expected = detector.detect(pictures, score_threshold=0.0)
+        expected = detector.detect(images, score_threshold=0.0)
     finally:
         detector.select, detector.predict_function = before, None
-    found = file.detect(pictures, score_threshold=0.0)
+    found = file.detect(images, score_threshold=0.0)
     assert sum(map(len, expected)) > 40
     assert verify.agreement(expected, found, min_iou=0.99, score_tolerance=1e-3) > 0.97
 
 
-def test_int8_file_keeps_boxes_in_float_and_the_second_stage_in_8_bits(detector, pictures, tmp_path):
-    export_tflite(detector, tmp_path / "m.tflite", quantize="int8", calibration=pictures)
+def test_int8_file_keeps_boxes_in_float_and_the_second_stage_in_8_bits(detector, images, tmp_path):
+    export_detection(detector, tmp_path / "m.tflite", quantize="int8", calibration=images)
     content = flatbuffer.read_content(tmp_path / "m.tflite")
     quantized = verify.quantized_ops(content)
     assert {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} <= quantized
@@ -57,28 +57,28 @@ def test_int8_file_keeps_boxes_in_float_and_the_second_stage_in_8_bits(detector,
     graph, types = flatbuffer.unpack(content).subgraphs[0], flatbuffer.load_schema().TensorType
     (image,) = graph.inputs
     assert graph.tensors[image].type == types.UINT8
-    found = TFLiteDetector(tmp_path / "m.tflite").detect(pictures, score_threshold=0.0)
-    expected = detector.detect(pictures, score_threshold=0.0)
+    found = TFLiteDetector(tmp_path / "m.tflite").detect(images, score_threshold=0.0)
+    expected = detector.detect(images, score_threshold=0.0)
     # A random network's regions are many and nearly equal; another one survives in 8 bits as often as not.
     assert verify.agreement(expected, found, min_iou=0.5, score_tolerance=0.2) > 0.4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [small_light_head, small_faster_rcnn])
-def test_int8_files_of_the_others_hold_in_mediapipe_too(build, pictures, tmp_path):
+def test_int8_files_of_the_others_hold_in_mediapipe_too(build, images, tmp_path):
     pytest.importorskip("mediapipe")
     keras.utils.set_random_seed(3)
     model = build(select=SelectSpec(score_threshold=0.3, iou_threshold=0.5, max_detections=20))
     model.proposals = dataclasses.replace(model.proposals, test=ProposalSpec(100, 30))
-    spread_predictions(model, pictures)
+    spread_predictions(model, images)
     path = tmp_path / "m.tflite"
-    report = export_tflite(model, path, quantize="int8", calibration=pictures)
+    report = export_detection(model, path, quantize="int8", calibration=images)
     # The second stage is judged on Keras' regions: its errors are those of 8 bits alone.
     assert max(report.raw_errors["class_logits"], report.raw_errors["box_deltas"]) < 0.05
     quantized = verify.quantized_ops(flatbuffer.read_content(path))
     assert {"CONV_2D", "FULLY_CONNECTED"} <= quantized and not BOX_OPS & quantized
     compared = missing = 0
-    answers, own = detect_with_mediapipe(path, pictures), TFLiteDetector(path).detect(pictures, score_threshold=0.0)
+    answers, own = detect_with_mediapipe(path, images), TFLiteDetector(path).detect(images, score_threshold=0.0)
     for expected, got in zip(own, answers, strict=True):
         found = compare_detections(in_whole_pixels(expected), got)
         compared, missing = compared + found.compared, missing + found.missing
@@ -86,11 +86,11 @@ def test_int8_files_of_the_others_hold_in_mediapipe_too(build, pictures, tmp_pat
     assert compared > 40 and missing < 0.1 * compared
 
 
-def test_mediapipe_gives_the_same_labels_and_boxes(detector, pictures, tmp_path):
+def test_mediapipe_gives_the_same_labels_and_boxes(detector, images, tmp_path):
     pytest.importorskip("mediapipe")
-    export_tflite(detector, tmp_path / "m.tflite", calibration=pictures)
-    answers = detect_with_mediapipe(tmp_path / "m.tflite", pictures[:3])
-    own = TFLiteDetector(tmp_path / "m.tflite").detect(pictures[:3], score_threshold=0.0)
+    export_detection(detector, tmp_path / "m.tflite", calibration=images)
+    answers = detect_with_mediapipe(tmp_path / "m.tflite", images[:3])
+    own = TFLiteDetector(tmp_path / "m.tflite").detect(images[:3], score_threshold=0.0)
     for expected, got in zip(own, answers, strict=True):
         found = compare_detections(in_whole_pixels(expected), got)
         assert found.compared > 5 and found.missing == 0 and found.max_distance <= 1

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.deploy import export_tflite, flatbuffer, read_labels, verify
-from keras_lightdet.deploy.convert import convert_float_part, convert_network, require_raw_pixel_input
+from keras_lightdet.deploy import export_detection, flatbuffer, read_labels, verify
 from keras_lightdet.deploy.postprocess import CUSTOM_OP, OUTPUTS, detection_postprocess
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_float_part, convert_network, require_raw_pixel_input
 from keras_lightdet.errors import ExportError
 
 FLOAT_PART = {"NON_MAX_SUPPRESSION_V4", "TOPK_V2", "EXP", "GATHER", "SPLIT", "MINIMUM", "SUB", CUSTOM_OP}
@@ -60,7 +60,7 @@ def test_signature_labels_and_size(exported, model):
     assert set(report.raw_errors) == {"box_deltas", "objectness", "class_logits"}
 
 
-def test_dark_pictures_do_not_shift_the_input_scale():
+def test_dark_images_do_not_shift_the_input_scale():
     def network(given):
         return {"out": tf.reduce_mean(given["images"], axis=(1, 2)) / 255}
 
@@ -106,7 +106,7 @@ def test_unexpected_custom_op_is_refused(exported):
 
 def test_the_body_in_tensorflow_means_what_the_op_does(model):
     select = dataclasses.replace(model.select, score_threshold=0.3, iou_threshold=0.5, max_detections=4)
-    # Two boxes of IoU 0.8, one apart and one below the threshold, as (centre y, centre x, log height, log width).
+    # Two boxes of IoU 0.8, one apart and one below the threshold, as (center y, center x, log height, log width).
     boxes = np.array([[0.2, 0.2, 0.2, 0.2], [0.2, 0.2, 0.2, 0.16], [0.7, 0.7, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1]])
     encodings = np.concatenate([boxes[:, :2], np.log(boxes[:, 2:])], axis=-1)[None].astype(np.float32)
     given = {"e": encodings, "s": np.float32([[[0.8], [0.9], [0.4], [0.2]]])}
@@ -136,7 +136,7 @@ class Drifting:
         return self._model(images, training=training)
 
     def stages(self):
-        (stage,) = self._model.stages()
+        (stage,) = self._model.inference_stages()
 
         def drift(given):
             self._calls += 1
@@ -150,18 +150,18 @@ def test_a_file_unlike_the_model_leaves_the_old_one(model, pictures, tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(b"the old one")
     with pytest.raises(ExportError, match="objectness"):
-        export_tflite(Drifting(model), path, postprocess="none", calibration=pictures[:2])
+        export_detection(Drifting(model), path, postprocess="none", calibration=pictures[:2])
     assert path.read_bytes() == b"the old one"
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"quantize": "int4"}, "int4"), ({"postprocess": "soft"}, "soft"), ({"calibration": []}, "pictures")],
+    [({"quantize": "int4"}, "int4"), ({"postprocess": "soft"}, "soft"), ({"calibration": []}, "images")],
 )
 def test_wrong_arguments_are_named(model, pictures, tmp_path, arguments, message):
     with pytest.raises(ExportError, match=message):
-        export_tflite(model, tmp_path / "m.tflite", **{"calibration": pictures, **arguments})
+        export_detection(model, tmp_path / "m.tflite", **{"calibration": pictures, **arguments})
 
 
 def test_raw_outputs_beyond_the_tolerance_are_refused():
@@ -172,7 +172,7 @@ def test_raw_outputs_beyond_the_tolerance_are_refused():
     assert found["a"] == pytest.approx(0.02, rel=0.2)
     with pytest.raises(ExportError, match="'a'"):
         verify.compare_raw(good, near, verify.TOLERANCES["none"])
-    constant = [{"a": np.full((1, 30, 4), -5.0)} for _ in range(3)]  # right on average, blind to the picture
+    constant = [{"a": np.full((1, 30, 4), -5.0)} for _ in range(3)]  # right on average, blind to the image
     with pytest.raises(ExportError, match="'a'"):
         verify.compare_raw(good, constant, verify.TOLERANCES["int8"])
     broken = [{"a": np.full((1, 30, 4), np.nan)} for _ in range(3)]

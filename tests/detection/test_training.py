@@ -97,7 +97,7 @@ def test_batches_of_changing_size_train(build):
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
-def test_a_loss_that_is_not_finite_halts_and_names_the_pictures(build, steps_per_execution):
+def test_a_loss_that_is_not_finite_halts_and_names_the_images(build, steps_per_execution):
     model = build()
     model.compile(keras.optimizers.SGD(1e-2), steps_per_execution=steps_per_execution)
     images, targets = random_batch()
@@ -124,8 +124,8 @@ def test_keras_file_restores_model_optimizer_and_classes(tmp_path, build):
     assert loaded.fit(batches(1), verbose=0).history["loss"][0] > 0
 
 
-def test_detect_answers_in_pixels_of_the_picture(tmp_path):
-    """A box that the network puts at a known place of its input comes back at that place of an oblong picture."""
+def test_detect_answers_in_pixels_of_the_image(tmp_path):
+    """A box that the network puts at a known place of its input comes back at that place of an oblong image."""
     model = small_rsanet()
     for part, bias in (("objectness", -20.0), ("class", [-20.0, 3.0, -20.0] * 3)):
         for level in ("p3", "p4", "p5"):
@@ -144,8 +144,8 @@ def test_detect_answers_in_pixels_of_the_picture(tmp_path):
             x, y = 16 + 32 * column, 16 + 32 * row
             box = np.clip([x - width / 2, y - height / 2, x + width / 2, y + height / 2], 0, 64)
             expected.append(box * [5, 100 / 64, 5, 100 / 64])
-    Image.fromarray(picture).save(tmp_path / "picture.png")
-    for given in (picture, tmp_path / "picture.png", str(tmp_path / "picture.png")):
+    Image.fromarray(picture).save(tmp_path / "image.png")
+    for given in (picture, tmp_path / "image.png", str(tmp_path / "image.png")):
         found = model.detect(given)
         assert set(found.labels) == {1}
         assert found.class_names == NAMES
@@ -155,7 +155,7 @@ def test_detect_answers_in_pixels_of_the_picture(tmp_path):
     assert len(model.detect(picture, score_threshold=0.95)) == 0
 
 
-def test_detect_refuses_what_is_no_picture():
+def test_detect_refuses_what_is_no_image():
     with pytest.raises(DataError, match=r"\[8, 8\]. Convert it to RGB"):
         small_rsanet().detect([np.zeros((8, 8))])
 

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from plain_loops import overlap
+from reference_loops import overlap
 from small_detector import SIDE, random_batch, small_thundernet
 
 import keras_lightdet
-from keras_lightdet.boxes import DeltaCoding, HardSpec, PyramidAnchors, SampleSpec
-from keras_lightdet.detection import ProposalHead, RegionHead
+from keras_lightdet.boxes import DeltaCoding, OhemSpec, PyramidAnchors, SampleSpec
+from keras_lightdet.detection import ProposalObjective, RegionObjective
 from keras_lightdet.weights import save_weights
 
 EVERYTHING = SampleSpec(4000, 1.0)
@@ -32,20 +32,20 @@ def smooth(difference, beta):
 
 def truth(seed=0, boxes=4, batch=2):
     targets = random_batch(batch=batch, boxes=boxes, seed=seed)[1]
-    targets["labels"][:, 0] = 1  # at least one real object in each picture
+    targets["labels"][:, 0] = 1  # at least one real object in each image
     targets["ignore"][:] = 0
     return targets
 
 
 def test_proposal_losses_equal_plain_loops():
     anchors = PyramidAnchors((16,), ((16, 32),), (0.5, 1.0, 2.0), offset=0.5)
-    placed, targets = anchors.place((SIDE, SIDE)), truth()
+    placed, targets = anchors.generate((SIDE, SIDE)), truth()
     random = np.random.default_rng(1)
     raw = {
         "objectness": random.normal(0, 2, (2, len(placed))).astype("float32"),
         "rpn_deltas": random.normal(0, 1, (2, len(placed), 4)).astype("float32"),
     }
-    head = ProposalHead(anchors, sample=EVERYTHING)
+    head = ProposalObjective(anchors, sample=EVERYTHING)
     found = head.compute_losses(raw, targets, tf.constant(placed), SEED)
     objectness, boxes, counted = 0.0, 0.0, 0
     for picture in range(2):
@@ -79,7 +79,7 @@ def proposals_for(targets, seed=0):
 @pytest.mark.parametrize("per_class", [False, True])
 def test_region_losses_equal_plain_loops(per_class):
     targets, random = truth(seed=3), np.random.default_rng(4)
-    head = RegionHead(sample=EVERYTHING)
+    head = RegionObjective(sample=EVERYTHING)
     drawn = head.draw_regions(proposals_for(targets), targets, SEED)
     shape = (2, drawn["rois"].shape[1])
     raw = {
@@ -116,7 +116,7 @@ def test_region_losses_equal_plain_loops(per_class):
 def test_true_boxes_are_among_the_regions_and_padding_is_not_counted():
     targets = truth(seed=5)
     targets["labels"][:, 2:] = -1
-    drawn = RegionHead(sample=EVERYTHING).draw_regions(proposals_for(targets), targets, SEED)
+    drawn = RegionObjective(sample=EVERYTHING).draw_regions(proposals_for(targets), targets, SEED)
     counted = np.array(drawn["matched"]) >= -1
     assert counted.sum() == 2 * (np.sum(np.arange(24) % 5 > 0) + 1) + np.sum(targets["labels"][:, 1] >= 0)
     for picture in range(2):
@@ -126,7 +126,7 @@ def test_true_boxes_are_among_the_regions_and_padding_is_not_counted():
 
 def test_mining_counts_the_hardest_regions_alone():
     targets, random = truth(seed=6), np.random.default_rng(7)
-    everything, hardest = RegionHead(sample=EVERYTHING), RegionHead(sample=HardSpec(5))
+    everything, hardest = RegionObjective(sample=EVERYTHING), RegionObjective(sample=OhemSpec(5))
     proposals = proposals_for(targets)
     drawn = hardest.draw_regions(proposals, targets, SEED)
     logits = random.normal(0, 2, (2, drawn["rois"].shape[1], 4)).astype("float32")
@@ -214,14 +214,14 @@ def test_stages_in_a_chain_are_the_call():
     model = small_thundernet()
     images = tf.random.stateless_uniform((1, SIDE, SIDE, 3), SEED, 0, 255)
     values = {"images": images}
-    for stage in model.stages():
+    for stage in model.inference_stages():
         values |= stage.function({name: values[name] for name in stage.inputs})
     for name, value in model(images).items():
         np.testing.assert_allclose(values[name], value, rtol=1e-4, atol=1e-4)
 
 
 def test_proposals_that_are_not_valid_are_no_detections():
-    head = RegionHead()
+    head = RegionObjective()
     raw = {
         "rois": tf.constant([[[0.0, 0, 10, 10], [5, 5, 20, 20]]]),
         "valid": tf.constant([[1.0, 0.0]]),

@@ -12,7 +12,7 @@ from evaluation_cases import detection_data, record
 from PIL import Image
 
 from keras_lightdet.errors import DataError
-from keras_lightdet.evaluation import EvaluateDetector, predict_data
+from keras_lightdet.evaluation import EvaluateDetector, predict_detection
 from keras_lightdet.weights import load_weights
 
 INPUT_SIZE = (64, 96)
@@ -21,7 +21,7 @@ SLOTS = 3
 
 @keras.saving.register_keras_serializable("tests")
 class RectangleFinder(keras.Model):
-    """Answers the box of the white pixels, moved right by its one weight; for an empty picture none."""
+    """Answers the box of the white pixels, moved right by its one weight; for an empty image none."""
 
     def __init__(self, class_names=("square",), drift=0.0):
         super().__init__()
@@ -73,7 +73,7 @@ def painted(tmp_path):
 
 
 def paint(folder):
-    """Seven pictures of different sizes, the fourth of them empty."""
+    """Seven images of different sizes, the fourth of them empty."""
     generator = np.random.default_rng(5)
     records = []
     for i, (width, height) in enumerate(SIZES):
@@ -86,12 +86,12 @@ def paint(folder):
         path = folder / f"{i}.png"
         Image.fromarray(pixels).save(path)
         labels = [0] * len(boxes)
-        records.append(record(boxes, labels, image_id=f"picture {i}", width=width, height=height, path=str(path)))
+        records.append(record(boxes, labels, image_id=f"image {i}", width=width, height=height, path=str(path)))
     return detection_data(records, ("square",))
 
 
-def test_boxes_come_in_the_order_and_pixels_of_the_pictures(painted):
-    answers = predict_data(RectangleFinder(), painted, batch_size=3)
+def test_boxes_come_in_the_order_and_pixels_of_the_images(painted):
+    answers = predict_detection(RectangleFinder(), painted, batch_size=3)
     assert [len(a) for a in answers] == [len(r.labels) for r in painted.records]
     for answer, truth in zip(answers, painted.records, strict=True):
         one_network_pixel = max(truth.width / INPUT_SIZE[1], truth.height / INPUT_SIZE[0])
@@ -99,26 +99,26 @@ def test_boxes_come_in_the_order_and_pixels_of_the_pictures(painted):
         assert answer.class_names == ("square",)
 
 
-def test_no_pictures_and_other_classes(painted):
-    assert predict_data(RectangleFinder(), detection_data([], ("square",)), 2) == []
+def test_no_images_and_other_classes(painted):
+    assert predict_detection(RectangleFinder(), detection_data([], ("square",)), 2) == []
     with pytest.raises(DataError, match="circle"):
-        predict_data(RectangleFinder(("circle",)), painted, 2)
+        predict_detection(RectangleFinder(("circle",)), painted, 2)
 
 
 def test_two_replicas_share_every_batch_and_keep_the_order():
-    """Seven pictures in batches of three leave one for the last batch; replicas need devices made at the start."""
+    """Seven images in batches of three leave one for the last batch; replicas need devices made at the start."""
     code = """
 import sys, pathlib, tempfile
 sys.path[:0] = sys.argv[1:]
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from keras_lightdet.evaluation import predict_data
+from keras_lightdet.evaluation import predict_detection
 from test_callback import RectangleFinder, paint
 
 class Strict(RectangleFinder):
     def call(self, images):
-        tf.debugging.assert_positive(tf.shape(images)[0], "a replica without pictures")
+        tf.debugging.assert_positive(tf.shape(images)[0], "a replica without images")
         return super().call(images)
 
 data = paint(pathlib.Path(tempfile.mkdtemp()))
@@ -126,13 +126,14 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     model = Strict()
     model.compile()
 for batch_size in (1, 3, 4):
-    answers, expected = predict_data(model, data, batch_size), predict_data(RectangleFinder(), data, batch_size)
+    answers = predict_detection(model, data, batch_size)
+    expected = predict_detection(RectangleFinder(), data, batch_size)
     assert len(answers) == len(expected) == 7
     for one, other in zip(answers, expected):
         np.testing.assert_array_equal(one.boxes, other.boxes)
 """
     here = Path(__file__).parent
-    command = [sys.executable, "-c", code, str(here), str(here.parent)]
+    command = [sys.executable, "-c", code, str(here), str(here.parent / "helpers")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -13,7 +13,7 @@ RIGHT, WRONG = np.eye(2, dtype="float32"), np.eye(2, dtype="float32")[::-1]
 
 @pytest.fixture
 def model():
-    """Two inputs, two logits: with the unit matrix each picture is its own class."""
+    """Two inputs, two logits: with the unit matrix each image is its own class."""
     inputs = keras.Input((2,))
     net = keras.Model(inputs, keras.layers.Dense(2, use_bias=False, name="classifier")(inputs))
     net.architecture, net.class_names = {"builder": "Two"}, ("first", "second")

@@ -38,7 +38,7 @@ def assert_figures(result, expected, tolerance=1e-6):
 
 
 def as_records(truth, results):
-    """The same pictures and detections as this package's types, in float32 and with labels from 0."""
+    """The same images and detections as this package's types, in float32 and with labels from 0."""
     category_ids = sorted(c["id"] for c in truth["categories"])
     names = tuple(c["name"] for c in sorted(truth["categories"], key=lambda c: c["id"]))
     label_of = {category_id: label for label, category_id in enumerate(category_ids)}
@@ -102,7 +102,7 @@ def test_crowds_ties_and_overlong_lists(vectors, case):
     assert_figures(evaluate_coco(*as_records(truth, results)), expected)
 
 
-def test_a_subset_of_pictures(vectors):
+def test_a_subset_of_images(vectors):
     first = sorted(image["id"] for image in vectors["truth"]["images"])[:20]
     result = evaluate_coco_json(vectors["truth"], vectors["results"], image_ids=first)
     assert_figures(result, vectors["derived"]["image_subset_first_20"])
@@ -112,7 +112,7 @@ def test_one_hit_and_one_better_scored_miss_worked_by_hand():
     data = detection_data([record([[0, 0, 40, 40]], [0], image_id="a"), record([], [], image_id="b")], ("cat", "dog"))
     answers = [found([[0, 0, 40, 40]], [0.5], [0]), found([[5, 5, 50, 50]], [0.9], [0])]
     result = evaluate_coco(data, answers)
-    assert pytest.approx(0.5) == result.AP  # the background picture's false alarm halves the precision
+    assert pytest.approx(0.5) == result.AP  # the background image's false alarm halves the precision
     assert result.APmedium == pytest.approx(0.5)
     assert np.isnan(result.APsmall) and np.isnan(result.APlarge)
     assert pytest.approx(1.0) == result.AR1
@@ -121,7 +121,7 @@ def test_one_hit_and_one_better_scored_miss_worked_by_hand():
     assert np.isnan(dog.AP) and len(dog.curve.recall) == 0
 
 
-def test_the_first_object_of_the_first_picture_can_be_matched():
+def test_the_first_object_of_the_first_image_can_be_matched():
     """pycocotools reads a match with annotation id 0 as none at all."""
     data = detection_data([record([[0, 0, 40, 40]], [0])], ("cat",))
     assert pytest.approx(1.0) == evaluate_coco(data, [found([[0, 0, 40, 40]], [0.9], [0])]).AP
@@ -143,13 +143,13 @@ def test_a_crowd_swallows_detections_without_being_asked_for():
     assert (result.classes[0].truths, result.classes[0].crowds) == (1, 1)
 
 
-def test_size_bands_go_by_the_labelled_area_and_not_the_box():
+def test_size_bands_go_by_the_labeled_area_and_not_the_box():
     data = detection_data([record([[0, 0, 60, 60]], [0], areas=[900])], ("cat",))
     result = evaluate_coco(data, [found([[0, 0, 60, 60]], [0.9], [0])])
     assert result.APsmall == pytest.approx(1.0) and np.isnan(result.APmedium)
 
 
-def test_no_detections_at_all_scores_zero_and_no_pictures_nan():
+def test_no_detections_at_all_scores_zero_and_no_images_nan():
     data = detection_data([record([[0, 0, 40, 40]], [0])], ("cat",))
     assert evaluate_coco(data, [found([], [], [])]).AP == 0.0
     assert np.isnan(evaluate_coco(detection_data([], ("cat",)), []).AP)
@@ -192,7 +192,7 @@ import sys
 sys.modules["pycocotools"] = sys.modules["matplotlib"] = None
 import keras_lightdet
 import keras_lightdet.evaluation as evaluation
-from keras_lightdet.data.records import DetectionData
+from keras_lightdet.data.detection.records import DetectionData
 try:
     evaluation.evaluate_coco(DetectionData((), ("cat",)), [])
 except ImportError as error:
@@ -215,10 +215,10 @@ def overlap_with(box, other, other_is_crowd):
     return width * height / (own if other_is_crowd else own + its - width * height)
 
 
-def ap50_told_slowly(pictures, answers, label):
+def ap50_told_slowly(images, answers, label):
     """AP at IoU 0.5 by the rules alone: greedy by score, the best object still free, crowds swallow the rest."""
     outcomes, objects = [], 0
-    for picture, answer in zip(pictures, answers, strict=True):
+    for picture, answer in zip(images, answers, strict=True):
         truths = [(b, crowd) for b, k, crowd in picture if k == label]
         objects += sum(not crowd for _, crowd in truths)
         taken = set()
@@ -249,18 +249,18 @@ grid_answers = st.lists(st.tuples(grid_boxes, st.integers(0, 1), st.sampled_from
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(grid_truths, grid_answers), min_size=1, max_size=4))
 def test_ap50_equals_the_rules_told_slowly(pairs):
-    pictures, answers = [p for p, _ in pairs], [a for _, a in pairs]
+    images, answers = [p for p, _ in pairs], [a for _, a in pairs]
     data = detection_data(
         [
             record([b for b, *_ in p], [k for _, k, _ in p], ignore=[c for *_, c in p], image_id=f"{i}")
-            for i, p in enumerate(pictures)
+            for i, p in enumerate(images)
         ],
         ("cat", "dog"),
         category_ids=(17, 3),
     )
     detections = [found([b for b, *_ in a], [s for *_, s in a], [k for _, k, _ in a]) for a in answers]
     result = evaluate_coco(data, detections)
-    expected = [ap50_told_slowly(pictures, answers, label) for label in (0, 1)]
+    expected = [ap50_told_slowly(images, answers, label) for label in (0, 1)]
     assert [c.category_id for c in result.classes] == [17, 3]
     for scored, ap50 in zip(result.classes, expected, strict=True):
         assert np.isnan(scored.AP50) if ap50 is None else pytest.approx(ap50, abs=1e-9) == scored.AP50

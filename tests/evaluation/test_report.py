@@ -50,8 +50,8 @@ def test_the_plot_shows_each_curve_and_nothing_else_is_left_open(case, tmp_path)
         plot_precision_recall(result, path)
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-        first_colour = np.abs(pixels.astype(int) - [31, 119, 180]).sum(axis=2) < 30
-        assert first_colour.sum() > 200
+        first_color = np.abs(pixels.astype(int) - [31, 119, 180]).sum(axis=2) < 30
+        assert first_color.sum() > 200
     empty = evaluate_voc(detection_data([], ("cat",)), [])
     plot_precision_recall(empty, path)
     assert path.stat().st_size > 1000

@@ -13,12 +13,13 @@ from keras_lightdet.evaluation import (
     EvaluateSegmenter,
     SegmentationResult,
     class_table,
-    evaluate_segmenter,
+    evaluate_segmentation,
     result_as_data,
-    save_label_grid,
+    save_segmentation_grid,
 )
 from keras_lightdet.evaluation.segmentation import count_confusion
-from keras_lightdet.segmentation import IGNORE, SegmentationModel
+from keras_lightdet.labels import IGNORE
+from keras_lightdet.segmentation import SegmentationModel
 
 NAMES = ("dark", "middle", "light")
 
@@ -31,7 +32,7 @@ def test_the_confusion_matrix_counts_pairs():
 
 
 def test_figures_by_hand():
-    """Class 1 is never predicted, class 3 neither labelled nor predicted: it has no IoU."""
+    """Class 1 is never predicted, class 3 neither labeled nor predicted: it has no IoU."""
     result = SegmentationResult((*NAMES, "none"), np.array([[6, 0, 2, 0], [1, 0, 1, 0], [0, 0, 10, 0], [0] * 4]))
     assert result.ious[:3] == pytest.approx([6 / 9, 0, 10 / 13])
     assert math.isnan(result.ious[3])
@@ -46,7 +47,7 @@ def test_figures_by_hand():
 
 @pytest.fixture
 def data(tmp_path):
-    """Halves of pictures that are larger than the network's input; dark is left, light right, the top row ignored."""
+    """Halves of images that are larger than the network's input; dark is left, light right, the top row ignored."""
     for folder in ("test", "testannot"):
         (tmp_path / folder).mkdir()
     labels = np.zeros((20, 24), np.uint8)
@@ -54,8 +55,8 @@ def data(tmp_path):
     labels[0] = IGNORE
     for number in range(3):
         Image.fromarray(labels).save(tmp_path / "testannot" / f"{number}.png")
-        grey = np.uint8([10, 120, 240])[np.where(labels == IGNORE, 0, labels)]
-        Image.fromarray(np.repeat(grey[..., None], 3, -1)).save(tmp_path / "test" / f"{number}.png")
+        gray = np.uint8([10, 120, 240])[np.where(labels == IGNORE, 0, labels)]
+        Image.fromarray(np.repeat(gray[..., None], 3, -1)).save(tmp_path / "test" / f"{number}.png")
     (tmp_path / "labels.txt").write_text("\n".join(NAMES))
     return load_segmentation(tmp_path, "test")
 
@@ -76,14 +77,14 @@ def model():
 
 @pytest.mark.parametrize("options", [{}, {"flip": True}, {"scales": (1.0, 1.5), "flip": True}])
 def test_answers_are_scored_at_the_labels_size(model, data, options):
-    result = evaluate_segmenter(model, data, batch_size=2, **options)
-    assert result.confusion.sum() == 3 * 19 * 24  # every labelled pixel, though the network sees 10 x 12
+    result = evaluate_segmentation(model, data, batch_size=2, **options)
+    assert result.confusion.sum() == 3 * 19 * 24  # every labeled pixel, though the network sees 10 x 12
     assert result.confusion[:, 1].sum() == 0
     assert result.figures()["pixel_accuracy"] > 0.94  # but for one or two columns at the border
     found = model.segment(data.records[0].path)
     truth = data.read_labels(0)
     np.testing.assert_array_equal(found[:, :11], 0)
-    np.testing.assert_array_equal(found[2:, 14:], 2)  # the picture's top row is dark, and ignored
+    np.testing.assert_array_equal(found[2:, 14:], 2)  # the image's top row is dark, and ignored
     if not options:
         np.testing.assert_array_equal(result.confusion, 3 * count_confusion(truth, found, 3))
 
@@ -91,7 +92,7 @@ def test_answers_are_scored_at_the_labels_size(model, data, options):
 def test_other_classes_are_refused(model, data):
     model.class_names = ("a", "b", "c")
     with pytest.raises(DataError, match=r"\['a', 'b', 'c'\]"):
-        evaluate_segmenter(model, data)
+        evaluate_segmentation(model, data)
 
 
 def test_the_callback_keeps_the_best_weights(model, data, tmp_path):
@@ -108,7 +109,7 @@ def test_the_callback_keeps_the_best_weights(model, data, tmp_path):
     assert ["val_mIoU" in log for log in logs] == [False, True, False, True, True]
     assert callback.best_score == logs[1]["val_mIoU"] > logs[3]["val_mIoU"]
     model.load_weights(path)
-    assert evaluate_segmenter(model, data).figures()["mIoU"] == callback.best_score
+    assert evaluate_segmentation(model, data).figures()["mIoU"] == callback.best_score
     state = {"best_score": 0.25, "best_epoch": 7}
     callback.set_state(state)
     assert callback.get_state() == state
@@ -117,14 +118,14 @@ def test_the_callback_keeps_the_best_weights(model, data, tmp_path):
     assert callback.get_state() == {"best_score": None, "best_epoch": None}
 
 
-def test_the_sheet_shows_both_in_the_classes_colours(model, data, tmp_path):
+def test_the_sheet_shows_both_in_the_classes_colors(model, data, tmp_path):
     found = {0: model.segment(data.records[0].path)}
-    save_label_grid(data, found, tmp_path / "sheet" / "grid.png")
+    save_segmentation_grid(data, found, tmp_path / "sheet" / "grid.png")
     with Image.open(tmp_path / "sheet" / "grid.png") as sheet:
-        colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20)}
-    from keras_lightdet.drawing import IGNORED_COLOUR, class_colour
+        colors = {color for _, color in sheet.convert("RGB").getcolors(1 << 20)}
+    from keras_lightdet.visualization.boxes import IGNORED_COLOR, class_color
 
-    assert {class_colour(0), class_colour(2), IGNORED_COLOUR} <= colours  # the legend's swatches
-    assert class_colour(1) not in colours
+    assert {class_color(0), class_color(2), IGNORED_COLOR} <= colors  # the legend's swatches
+    assert class_color(1) not in colors
     with pytest.raises(DataError, match="got none"):
-        save_label_grid(data, {}, tmp_path / "none.png")
+        save_segmentation_grid(data, {}, tmp_path / "none.png")

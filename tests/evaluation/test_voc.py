@@ -38,7 +38,7 @@ def seven():
 
 
 @pytest.mark.parametrize("threshold", ["0.1", "0.3", "0.5", "0.75"])
-def test_the_published_figures_of_seven_pictures(seven, threshold):
+def test_the_published_figures_of_seven_images(seven, threshold):
     data, detections, expected = seven
 
     def score(metric, plus_one):
@@ -66,20 +66,18 @@ def kit_overlap(a, b, plus_one):
     return width * height / (areas[0] + areas[1] - width * height)
 
 
-def kit_average_precision(pictures, answers, label, threshold, plus_one, metric):
+def kit_average_precision(images, answers, label, threshold, plus_one, metric):
     """VOCevaldet.m retold: one loop over all detections, greedy, with a `taken` flag per object."""
-    objects = [
-        [{"box": b, "difficult": d, "taken": False} for b, k, d in picture if k == label] for picture in pictures
-    ]
-    positives = sum(not o["difficult"] for picture in objects for o in picture)
+    objects = [[{"box": b, "difficult": d, "taken": False} for b, k, d in image if k == label] for image in images]
+    positives = sum(not o["difficult"] for image in objects for o in image)
     if not positives:
         return None
     ranked = [(s, i, b) for i, answer in enumerate(answers) for b, k, s in answer if k == label]
     ranked.sort(key=lambda d: -d[0])
     true, false = [], []
-    for _, picture, box in ranked:
+    for _, image, box in ranked:
         best, best_overlap = None, -1.0
-        for candidate in objects[picture]:
+        for candidate in objects[image]:
             overlap = kit_overlap(box, candidate["box"], plus_one)
             if overlap > best_overlap:
                 best, best_overlap = candidate, overlap
@@ -108,27 +106,27 @@ boxes_on_a_grid = st.tuples(corners, corners, st.integers(1, 4), st.integers(1, 
     lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
 )
 labels = st.integers(0, 1)
-picture_lists = st.lists(st.tuples(boxes_on_a_grid, labels, st.booleans()), max_size=4)
+image_lists = st.lists(st.tuples(boxes_on_a_grid, labels, st.booleans()), max_size=4)
 answer_lists = st.lists(st.tuples(boxes_on_a_grid, labels, st.sampled_from([0.25, 0.5, 0.75])), max_size=6)
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.tuples(picture_lists, answer_lists), min_size=1, max_size=4),
+    st.lists(st.tuples(image_lists, answer_lists), min_size=1, max_size=4),
     st.sampled_from(["voc07", "area"]),
     st.booleans(),
     st.sampled_from([0.25, 0.5, 1.0]),
 )
 def test_equal_to_the_development_kit_told_slowly(pairs, metric, plus_one, threshold):
-    pictures, answers = [p for p, _ in pairs], [a for _, a in pairs]
+    images, answers = [p for p, _ in pairs], [a for _, a in pairs]
     data = detection_data(
-        [record([b for b, _, _ in p], [k for _, k, _ in p], ignore=[d for _, _, d in p]) for p in pictures],
+        [record([b for b, _, _ in p], [k for _, k, _ in p], ignore=[d for _, _, d in p]) for p in images],
         ("cat", "dog"),
     )
     detections = [found([b for b, _, _ in a], [s for *_, s in a], [k for _, k, _ in a]) for a in answers]
     result = evaluate_voc(data, detections, metric=metric, plus_one=plus_one, iou_threshold=threshold)
     for label, scored in enumerate(result.classes):
-        expected = kit_average_precision(pictures, answers, label, threshold, plus_one, metric)
+        expected = kit_average_precision(images, answers, label, threshold, plus_one, metric)
         if expected is None:
             assert np.isnan(scored.AP)
         else:
@@ -152,7 +150,7 @@ def test_a_curve_worked_by_hand():
 
 @pytest.mark.parametrize(("hits", "points"), [(2, 3), (3, 3), (4, 5), (10, 11)])
 def test_the_eleven_points_are_those_of_the_published_evaluators(hits, points):
-    """In float64 3 * 0.1 is above 3/10: the figures published for seven pictures hang on this."""
+    """In float64 3 * 0.1 is above 3/10: the figures published for seven images hang on this."""
     boxes = [[20 * i, 0, 20 * i + 10, 10] for i in range(10)]
     data = detection_data([record(boxes, [0] * 10)], ("cat",))
     result = evaluate_voc(data, [found(boxes[:hits], np.linspace(0.9, 0.1, hits), [0] * hits)])
@@ -223,7 +221,7 @@ def test_unknown_settings_are_refused():
         (found([[0, 0, 10, 10]], [0.9], [0], class_names=("dog",)), "dog"),
     ],
 )
-def test_detections_that_cannot_be_scored_are_refused_by_picture(answer, names):
+def test_detections_that_cannot_be_scored_are_refused_by_image(answer, names):
     data = detection_data([record([[0, 0, 10, 10]], [0], path="folder/one.jpg")], ("cat",))
     with pytest.raises(DataError, match=names) as caught:
         evaluate_voc(data, [answer])
@@ -239,7 +237,7 @@ def test_truth_that_cannot_be_scored_is_refused():
     ):
         with pytest.raises(DataError, match="a.jpg"):
             evaluate_voc(detection_data([broken], ("cat",)), [answer])
-    with pytest.raises(DataError, match="one Detections per picture"):
+    with pytest.raises(DataError, match="one Detections per image"):
         evaluate_voc(detection_data([record([], [])], ("cat",)), [])
     with pytest.raises(DataError, match="category id"):
         evaluate_voc(detection_data([record([], [])], ("cat",), category_ids=(3, 4)), [answer])

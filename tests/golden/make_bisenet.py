@@ -3,7 +3,7 @@
     git clone https://github.com/ycszen/TorchSeg  # written with commit 62eeb159
     python tests/golden/make_bisenet.py TorchSeg
 
-Runs TorchSeg's own networks (MIT licence; nothing of it is stored) in torch, in eval mode, on a picture of noise. The
+Runs TorchSeg's own networks (MIT licence; nothing of it is stored) in torch, in eval mode, on an image of noise. The
 weights follow from the tensors' names (tests/torch_tensors.py); of each map its largest value and some of the others
 are kept. Stood in for are its configuration and its loading of checkpoints, neither of which computes anything here.
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch  # before TensorFlow, which the others import
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from bisenet_modules import CLASSES, FOLDERS, OUTPUTS, SIZE  # noqa: E402
-from torch_tensors import draw_picture, draw_tensor, summarize  # noqa: E402
+from torch_tensors import draw_image, draw_tensor, summarize  # noqa: E402
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -40,7 +40,7 @@ def build(checkout: Path, variant: str):
     return net.eval()
 
 
-def answers(net, picture: np.ndarray) -> dict[str, np.ndarray]:
+def answers(net, image: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the maps of `OUTPUTS`, channels last."""
     found = {}
 
@@ -48,7 +48,7 @@ def answers(net, picture: np.ndarray) -> dict[str, np.ndarray]:
         return lambda module, given, output: found.update({name: output.clone()})
 
     hooks = [net.get_submodule(module).register_forward_hook(keep(name)) for name, module in OUTPUTS.items()]
-    images = torch.as_tensor(((picture / 255 - np.array(MEAN)) / np.array(STD)).astype("float32").transpose(0, 3, 1, 2))
+    images = torch.as_tensor(((image / 255 - np.array(MEAN)) / np.array(STD)).astype("float32").transpose(0, 3, 1, 2))
     with torch.no_grad():
         net(images)
         for head, place in ((0, "refine32_act"), (1, "refine16_act")):  # which it runs in training only
@@ -62,7 +62,7 @@ def main(checkout: Path) -> None:
     """Runs both variants: `[outputs in their order, largest absolute value and samples]` for each."""
     golden = {}
     for variant in FOLDERS:
-        found = answers(build(checkout, variant), draw_picture(*SIZE))
+        found = answers(build(checkout, variant), draw_image(*SIZE))
         golden[variant] = np.array([summarize(name, found[name]) for name in OUTPUTS], np.float32)
     np.savez_compressed(Path(__file__).with_name("bisenet.npz"), **golden)
 

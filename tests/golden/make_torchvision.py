@@ -4,7 +4,7 @@
 
 With --check it compares what is stored with what torchvision answers now.
 Needs torch and torchvision (written with 2.14.1 and 0.29.1, CPU); nothing of keras_lightdet. Layouts are those of
-this package: channels last, boxes beside their picture.
+this package: channels last, boxes beside their image.
 """
 
 import sys
@@ -39,7 +39,7 @@ def torch_maps(random, *shape):
     return torch.from_numpy(maps), np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
 
 
-def per_picture(pooled, pictures=2):
+def per_image(pooled, pictures=2):
     """`[B * R, C, h, w]` to `[B, R, h, w, C]`."""
     array = pooled.numpy().transpose(0, 2, 3, 1)
     return array.reshape(pictures, -1, *array.shape[1:])
@@ -53,15 +53,15 @@ def align_cases(random) -> dict:
     found = {"rois": np.float32(ROIS), "features": features, "ps_features": ps_features}
     for aligned in (False, True):
         pooled = roi_align(maps, rois, POOL, 1 / STRIDE, sampling_ratio=2, aligned=aligned)
-        found[f"roi_align_{'aligned' if aligned else 'plain'}"] = per_picture(pooled)
-    found["ps_roi_align"] = per_picture(ps_roi_align(ps_maps, rois, POOL, 1 / STRIDE, sampling_ratio=2))
+        found[f"roi_align_{'aligned' if aligned else 'plain'}"] = per_image(pooled)
+    found["ps_roi_align"] = per_image(ps_roi_align(ps_maps, rois, POOL, 1 / STRIDE, sampling_ratio=2))
     pyramid, names = OrderedDict(), ("P2", "P3", "P4")
     for level, name in enumerate(names):
         pyramid[name], found[name] = torch_maps(random, 2, 1, 16 >> level, 16 >> level)
     pooler = MultiScaleRoIAlign(names, 2, 2, canonical_scale=28, canonical_level=3)
     level_rois = [torch.tensor(each, dtype=torch.float32) for each in LEVEL_ROIS]
     found["level_rois"] = np.float32(LEVEL_ROIS)
-    found["multilevel"] = per_picture(pooler(pyramid, level_rois, [(64, 64)] * 2))
+    found["multilevel"] = per_image(pooler(pyramid, level_rois, [(64, 64)] * 2))
     return found
 
 
@@ -92,7 +92,7 @@ def box_iou_64(boxes, others):
 
 
 def proposal_cases(random, anchors) -> dict:
-    """Proposals of two pictures from two levels."""
+    """Proposals of two images from two levels."""
     counts, pictures = (4 * 4 * 6, 2 * 2 * 6), 2
     network = RegionProposalNetwork(
         None, None, 0.7, 0.3, 256, 0.5, {"training": 30, "testing": 30}, {"training": 20, "testing": 20}, 0.7

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 from bisenet_modules import CLASSES, FOLDERS, OUTPUTS, SIZE, module_of
-from torch_tensors import draw_picture, draw_state_dict, summarize
+from torch_tensors import draw_image, draw_state_dict, summarize
 
 import keras_lightdet
-from keras_lightdet.convert.assign import assign_tensors
+from keras_lightdet.foreign_weights.assign import assign_tensors
 
 
 @pytest.mark.parametrize("variant", FOLDERS)
@@ -19,7 +19,7 @@ def test_every_part_and_the_whole_are_those_of_the_first_author(variant):
     tensors = draw_state_dict(network, lambda layer: module_of(layer, variant))
     assign_tensors(modules, tensors, source="drawn tensors")
     tapped = keras.Model(network.input, {name: network.get_layer(name).output for name in OUTPUTS})
-    found = tapped(draw_picture(*SIZE))
+    found = tapped(draw_image(*SIZE))
     with np.load(Path(__file__).with_name("bisenet.npz")) as golden:
         expected = golden[variant]
     for name, row in zip(OUTPUTS, expected, strict=True):

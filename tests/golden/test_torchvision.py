@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.boxes import DeltaCoding, IoUMatch, ProposalSpec, PyramidAnchors, match_boxes, propose
+from keras_lightdet.boxes import DeltaCoding, IoUAssigner, ProposalSpec, PyramidAnchors, assign_anchors, propose
 from keras_lightdet.layers import multilevel_roi_align, ps_roi_align, roi_align
 
 SCRIPT = Path(__file__).with_name("make_torchvision.py")
@@ -47,7 +47,7 @@ def test_multilevel_roi_align(golden):
 
 
 def test_anchors(golden):
-    np.testing.assert_array_equal(ANCHORS.place(SIZE), golden["anchors"])
+    np.testing.assert_array_equal(ANCHORS.generate(SIZE), golden["anchors"])
 
 
 def test_coding(golden):
@@ -58,26 +58,26 @@ def test_coding(golden):
 
 def test_matching(golden):
     boxes = golden["boxes"][None]
-    found = match_boxes(
-        golden["anchors"], boxes, np.zeros((1, 4), int), np.zeros((1, 4), int), IoUMatch(0.5, 0.3, True)
+    found = assign_anchors(
+        golden["anchors"], boxes, np.zeros((1, 4), int), np.zeros((1, 4), int), IoUAssigner(0.5, 0.3, True)
     )
     assert {-2, -1, 0, 1, 2, 3} >= set(golden["matched"]) >= {-2, -1, 0}
     np.testing.assert_array_equal(found[0], golden["matched"])
 
 
-@pytest.mark.parametrize("pictures", [1, 2])
-def test_proposals(golden, pictures):
+@pytest.mark.parametrize("images", [1, 2])
+def test_proposals(golden, images):
     found = propose(
-        tf.constant(golden["objectness"][:pictures]),
-        tf.constant(golden["rpn_deltas"][:pictures]),
-        ANCHORS.place(SIZE),
+        tf.constant(golden["objectness"][:images]),
+        tf.constant(golden["rpn_deltas"][:images]),
+        ANCHORS.generate(SIZE),
         SIZE,
         ProposalSpec(30, 20, 0.7, 1e-3),
         level_counts=ANCHORS.level_counts(SIZE),
     )
     assert np.all(found["valid"])
-    assert_close(found["boxes"], golden["proposals"][:pictures])
-    assert_close(found["scores"], golden["proposal_scores"][:pictures])
+    assert_close(found["boxes"], golden["proposals"][:images])
+    assert_close(found["scores"], golden["proposal_scores"][:images])
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")

@@ -23,7 +23,7 @@ def draw_maps(batch=2):
 
 
 def convolve_by_loops(x, layer):
-    """A 3x3 convolution of one picture by definition, separable or not."""
+    """A 3x3 convolution of one image by definition, separable or not."""
     if isinstance(layer, keras.layers.SeparableConv2D):
         depthwise, pointwise = layer.depthwise_kernel.numpy()[..., 0], layer.pointwise_kernel.numpy()[0, 0]
     else:

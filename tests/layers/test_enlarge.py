@@ -1,14 +1,14 @@
-"""Nearest-neighbour enlargement against NumPy, in training, at inference and as a .tflite."""
+"""Nearest-neighbor enlargement against NumPy, in training, at inference and as a .tflite."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.deploy.convert import convert_network
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_network
 from keras_lightdet.deploy.verify import count_partitions, list_ops
-from keras_lightdet.layers import Enlarge
+from keras_lightdet.layers import NearestUpsample2D
 
 MAP = np.random.default_rng(0).normal(size=(2, 3, 5, 6)).astype("float32")
 
@@ -20,7 +20,7 @@ def repeated(x, factor):
 @pytest.mark.parametrize("factor", [1, 2, 8])
 @pytest.mark.parametrize("training", [False, True])
 def test_every_pixel_is_repeated(factor, training):
-    layer = Enlarge.from_config(Enlarge(factor).get_config())
+    layer = NearestUpsample2D.from_config(NearestUpsample2D(factor).get_config())
     x = tf.constant(MAP)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -34,14 +34,14 @@ def test_every_pixel_is_repeated(factor, training):
 
 def test_a_map_of_any_size_is_enlarged():
     images = keras.Input((None, None, 6))
-    model = keras.Model(images, Enlarge(4)(images))
+    model = keras.Model(images, NearestUpsample2D(4)(images))
     assert model.output_shape == (None, None, None, 6)
     np.testing.assert_array_equal(model(MAP), repeated(MAP, 4))
 
 
 @pytest.mark.parametrize("quantize", ["none", "int8"])
 def test_the_delegate_takes_it_whole(quantize):
-    layer = Enlarge(4)
+    layer = NearestUpsample2D(4)
     samples = [{"x": MAP[:1]}, {"x": MAP[1:]}]
     content = convert_network(
         lambda given: {"y": layer(given["x"])}, {"x": (1, 3, 5, 6)}, quantize=quantize, samples=samples
@@ -55,4 +55,4 @@ def test_the_delegate_takes_it_whole(quantize):
 @pytest.mark.parametrize("factor", [0, 3, 6])
 def test_other_factors_are_refused(factor):
     with pytest.raises(ValueError, match="power of two"):
-        Enlarge(factor)
+        NearestUpsample2D(factor)

@@ -12,7 +12,7 @@ def build(channels=3, mid=2, out=4, kernel_size=5, activation=None):
     return keras.Model(x, large_separable_conv(x, mid, out, kernel_size, activation=activation, name="thin"))
 
 
-def randomise(model, seed=0):
+def randomize(model, seed=0):
     random = np.random.default_rng(seed)
     model.set_weights([random.normal(size=weight.shape) for weight in model.get_weights()])
 
@@ -29,7 +29,7 @@ def convolve(maps, kernel, bias):
 @pytest.mark.parametrize("activation", [None, "relu"])
 def test_it_is_the_sum_of_two_chains_in_opposite_order(activation):
     model = build(activation=activation)
-    randomise(model)
+    randomize(model)
     weights = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
     image = np.random.default_rng(1).normal(size=(9, 11, 3))
     total = 0.0

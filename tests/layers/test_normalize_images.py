@@ -1,4 +1,4 @@
-"""The scaling of pictures' channels."""
+"""The scaling of images' channels."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_lightdet.layers import NormalizeImages
 SCALE, OFFSET = (0.1, 0.2, 0.4), (-1.0, 0.5, 2.0)
 
 
-def test_each_channel_has_its_own_line_in_pictures_of_any_size(tmp_path):
+def test_each_channel_has_its_own_line_in_images_of_any_size(tmp_path):
     images = keras.Input((None, None, 3))
     model = keras.Model(images, NormalizeImages(SCALE, OFFSET)(images))
     assert model.output_shape == (None, None, None, 3)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lightdet.deploy import verify
-from keras_lightdet.deploy.convert import convert_float_part
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_float_part
 from keras_lightdet.layers import PSRoIAlign, ps_roi_align
 
 FORMS = [("mean", True, "clamp"), ("max", False, "zero"), ("max", False, "clamp"), ("mean", True, "zero")]
@@ -88,7 +88,7 @@ def test_xla_and_tflite_give_what_eager_gives(reduce, border):
 def test_the_layer_serves_maps_of_any_size_and_survives_saving(tmp_path):
     features, rois = roi_reference.random_case(7, channels=18)
     inputs = [keras.Input((None, None, 18)), keras.Input((3, 4))]
-    layer = PSRoIAlign(3, 8.0, samples=1, reduce="max", aligned=True, border="zero", name="warp")
+    layer = PSRoIAlign(3, 8.0, samples=1, reduce="max", aligned=True, border="zero", name="roi_align")
     model = keras.Model(inputs, layer(*inputs))
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")

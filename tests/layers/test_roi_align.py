@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lightdet.deploy import verify
-from keras_lightdet.deploy.convert import convert_float_part
 from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.tflite_convert import convert_float_part
 from keras_lightdet.layers import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
 
 

@@ -66,7 +66,7 @@ def test_every_variant_of_the_sheet_is_built():
 def test_anchors_are_those_of_the_released_code():
     """google/automl's numbers of Lite0: P3's first cell, and P7's, whose stride is 320 / 3."""
     model = small_efficientdet(input_shape=(320, 320, 3))
-    placed = model.head.anchors.place((320, 320))
+    placed = model.head.anchors.generate((320, 320))
     assert len(placed) == 9 * (40**2 + 20**2 + 10**2 + 5**2 + 3**2) == 19_206
     sides = placed[:, 2:] - placed[:, :2]
     for stride, cells, first in ((8, 40, 0), (320 / 3, 3, -81)):

@@ -45,11 +45,16 @@ def test_cost_is_mmdetections():
 def test_variants_differ_in_the_settings_of_their_code_bases():
     models = {name: small_faster_rcnn(variant=name) for name in ("torchvision", "mmdetection")}
     settings = {
-        name: (m.proposals.train.post_nms_top_k, m.proposals.beta, m.regions.beta, m.roi_head.get_layer("warp").aligned)
+        name: (
+            m.proposals.train.post_nms_top_k,
+            m.proposals.beta,
+            m.regions.beta,
+            m.roi_head.get_layer("roi_align").aligned,
+        )
         for name, m in models.items()
     }
     assert settings == {"torchvision": (2000, 1 / 9, 1 / 9, False), "mmdetection": (1000, 0.0, 0.0, True)}
-    shapes = [m.proposals.anchors.place((64, 64))[:3] for m in models.values()]
+    shapes = [m.proposals.anchors.generate((64, 64))[:3] for m in models.values()]
     np.testing.assert_array_equal(shapes[0], np.round(shapes[0]))
     np.testing.assert_allclose(shapes[1][0], np.array([-1, -0.5, 1, 0.5]) * 32 / np.sqrt(2), rtol=1e-5)
     with pytest.raises(ValueError, match="mmdetection.*torchvision"):
@@ -87,13 +92,13 @@ def test_every_weight_that_is_not_frozen_is_trained(options):
 
 
 def test_outputs_and_anchors_meet_on_odd_sides():
-    """The last row of each level, cut by the picture, has its anchors at the same place in the outputs."""
+    """The last row of each level, cut by the image, has its anchors at the same place in the outputs."""
     keras.utils.set_random_seed(5)
     size = (61, 139)
     model = small_faster_rcnn(input_shape=(*size, 3))
     outputs = model.rpn(random_batch(batch=1)[0][:, :1, :1].repeat(61, 1).repeat(139, 2).astype("float32"))
     anchors = model.proposals.anchors
-    assert outputs["objectness"].shape[1] == outputs["rpn_deltas"].shape[1] == len(anchors.place(size))
+    assert outputs["objectness"].shape[1] == outputs["rpn_deltas"].shape[1] == len(anchors.generate(size))
     rows = {level: x.shape[1:3] for level, x in outputs["features"].items()}
     expected = {"P2": (16, 35), "P3": (8, 18), "P4": (4, 9), "P5": (2, 5)}
     assert rows == expected

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from noise_pictures import draw_picture
+from noise_images import draw_image
 from small_detector import SIDE, random_batch, small_light_head
 
 import keras_lightdet
 from keras_lightdet.analysis import cost
-from keras_lightdet.boxes import HardSpec, SampleSpec, SelectSpec
-from keras_lightdet.deploy import TFLiteDetector, export_tflite
+from keras_lightdet.boxes import OhemSpec, SampleSpec, SelectSpec
+from keras_lightdet.deploy import TFLiteDetector, export_detection
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import load_trunk, save_weights
 
@@ -41,16 +41,16 @@ def test_regions_read_the_thin_map_at_its_own_stride(variant):
     """Setting S has proposals from stride 16 and regions from stride 32, setting L both from stride 16."""
     model = keras_lightdet.LightHeadRCNN(3, (128, 192, 3), variant=variant)
     raw = model.rpn(np.zeros((1, 128, 192, 3)))
-    stride = model.roi_head.get_layer("warp").stride
+    stride = model.roi_head.get_layer("roi_align").stride
     assert raw["features"].shape[1:3] == (128 // stride, 192 // stride)
     assert stride == {"s": 32, "l": 16}[variant]
-    assert raw["objectness"].shape[1] == len(model.proposals.anchors.place((128, 192))) == 8 * 12 * 15
+    assert raw["objectness"].shape[1] == len(model.proposals.anchors.generate((128, 192))) == 8 * 12 * 15
 
 
 def test_a_region_reads_where_it_lies():
     """A map that tells its own place: the warp answers with the place of the region, in pixels of the input."""
     model = small_light_head()
-    warp = model.roi_head.get_layer("warp")
+    warp = model.roi_head.get_layer("roi_align")
     rows = np.broadcast_to(32.0 * np.arange(8)[None, :, None, None], (1, 8, 8, 490)).astype("float32")
     roi = np.float32([[[20, 64, 90, 134]]])
     found = np.array(warp(rows, roi))[0, 0, :, 0, 0]
@@ -62,10 +62,10 @@ def test_numbers_of_training_are_those_of_the_authors():
     model = keras_lightdet.LightHeadRCNN(3)
     assert (model.proposals.train.pre_nms_top_k, model.proposals.train.post_nms_top_k) == (12000, 2000)
     assert (model.proposals.test.pre_nms_top_k, model.proposals.test.post_nms_top_k) == (6000, 1000)
-    assert model.regions.sample == HardSpec(256, joint=True)
+    assert model.regions.sample == OhemSpec(256, joint=True)
     assert (model.proposals.beta, model.regions.beta, model.regions.box_weight) == (1 / 9, 1.0, 2.0)
     np.testing.assert_allclose(1 / np.array(model.regions.coding.weights), [0.1, 0.1, 0.2, 0.2])
-    sides = model.proposals.anchors.place((16, 16))
+    sides = model.proposals.anchors.generate((16, 16))
     areas = np.sqrt((sides[:, 2] - sides[:, 0]) * (sides[:, 3] - sides[:, 1]))
     np.testing.assert_allclose(np.unique(areas.round(3)), [32, 64, 128, 256, 512])
 
@@ -140,9 +140,9 @@ def test_float_file_equals_keras(tmp_path):
     for seed, name in enumerate(("regions_class", "regions_box")):  # so that classes and boxes differ clearly
         kernel = region_network.get_layer(name).kernel
         kernel.assign(tf.random.stateless_normal(kernel.shape, [3, seed], stddev=0.3))
-    pictures = [draw_picture(seed) for seed in range(4)]
+    pictures = [draw_image(seed) for seed in range(4)]
     path = tmp_path / "small.tflite"
-    report = export_tflite(model, path, calibration=pictures)
+    report = export_detection(model, path, calibration=pictures)
     assert report.num_detections > 0
     assert report.keras_agreement == 1.0
     assert not [op for op in report.ops if op.startswith(("Flex", "CUSTOM"))]

@@ -1,4 +1,4 @@
-"""Detectors on real pictures, learnt by heart: slow, and only where they are."""
+"""Detectors on real images, learnt by heart: slow, and only where they are."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ from shared_data import shared_data
 import keras_lightdet
 from keras_lightdet.boxes import PyramidAnchors, SelectSpec
 from keras_lightdet.data import AugmentSpec, eval_batches, fit_anchors, load_data, train_batches
-from keras_lightdet.detection import AnchorHead, OneStageDetector
-from keras_lightdet.evaluation import evaluate_coco, evaluate_voc, predict_data
+from keras_lightdet.detection import AnchorObjective, OneStageDetector
+from keras_lightdet.evaluation import evaluate_coco, evaluate_voc, predict_detection
 from keras_lightdet.layers import FUSIONS, NORM, dense_heads, fuse
 from keras_lightdet.training import warmup_cosine
 
@@ -20,7 +20,7 @@ LEVELS = ("P3", "P4", "P5", "P6", "P7")
 STILL = AugmentSpec(zoom_out=0, crop=0, jitter=0, mosaic=0, brightness=0, contrast=0, saturation=0, hue=0)
 
 
-def eight_pictures():
+def eight_images():
     data = load_data(shared_data("bccd"), "trainval")
     return dataclasses.replace(data, records=data.records[:8])
 
@@ -30,12 +30,12 @@ def learn_by_heart(model, data, *, steps=400, rate=2e-3):
     model.compile(keras.optimizers.Adam(warmup_cosine(rate, steps, 20), global_clipnorm=10.0))
     batches = train_batches(data, model.input_size, len(data), seed=0, augment=STILL)
     model.fit(batches, steps_per_epoch=steps, verbose=0)
-    return predict_data(model, data, len(data))
+    return predict_detection(model, data, len(data))
 
 
 @pytest.mark.slow
-def test_rsanet_learns_eight_pictures_by_heart():
-    data = eight_pictures()
+def test_rsanet_learns_eight_images_by_heart():
+    data = eight_images()
     keras.utils.set_random_seed(0)
     anchors = fit_anchors(data, SIZE).anchors
     model = keras_lightdet.RSANet(class_names=data.class_names, input_shape=(*SIZE, 3), anchors=anchors)
@@ -54,8 +54,8 @@ def test_rsanet_learns_eight_pictures_by_heart():
         ("EfficientDet", 256, {"variant": "d0", "anchor_scale": 2.0}),
     ],
 )
-def test_a_detector_learns_eight_pictures_by_heart(builder, side, options):
-    data = eight_pictures()
+def test_a_detector_learns_eight_images_by_heart(builder, side, options):
+    data = eight_images()
     keras.utils.set_random_seed(0)
     model = getattr(keras_lightdet, builder)(class_names=data.class_names, input_shape=(side, side, 3), **options)
     detections = learn_by_heart(model, data)
@@ -83,7 +83,7 @@ def small_fusion_net(fusion, class_names, size):
     anchors = PyramidAnchors.octaves([8, 16, 32, 64, 128], scale=1.5, offset=0.5)
     return OneStageDetector(
         keras.Model(images, raw, name="network"),
-        AnchorHead(anchors),
+        AnchorObjective(anchors),
         class_names=class_names,
         input_size=size,
         select=SelectSpec(iou_threshold=0.5),
@@ -92,8 +92,8 @@ def small_fusion_net(fusion, class_names, size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_every_fusion_learns_eight_pictures_by_heart(fusion):
-    data = eight_pictures()
+def test_every_fusion_learns_eight_images_by_heart(fusion):
+    data = eight_images()
     keras.utils.set_random_seed(0)
     model = small_fusion_net(fusion, data.class_names, (192, 192))
     detections = learn_by_heart(model, data, steps=600, rate=4e-3)
@@ -101,7 +101,7 @@ def test_every_fusion_learns_eight_pictures_by_heart(fusion):
 
 
 def test_coco_mini_trains_and_is_scored():
-    """Sparse ids, crowds and pictures without objects go through a few steps and COCO's figures."""
+    """Sparse ids, crowds and images without objects go through a few steps and COCO's figures."""
     folder = shared_data("coco_mini")
     data = load_data(folder, "train")
     test = load_data(folder, "val", class_names=data.class_names)
@@ -116,5 +116,5 @@ def test_coco_mini_trains_and_is_scored():
     batches = train_batches(data, (64, 64), 4, seed=0, augment=AugmentSpec())
     assert np.isfinite(model.fit(batches, steps_per_epoch=3, verbose=0).history["loss"][0])
     assert np.isfinite(model.evaluate(eval_batches(test, (64, 64), 8), verbose=0, return_dict=True)["loss"])
-    figures = evaluate_coco(test, predict_data(model, test, 8)).figures()
+    figures = evaluate_coco(test, predict_detection(model, test, 8)).figures()
     assert 0 <= figures["AP50"] < 0.1

@@ -55,7 +55,7 @@ def test_parameters_follow_the_classes():
 def test_anchors_are_in_the_order_of_the_outputs():
     """Those of the first cell, of the next row's and the next level's: about the middles of cells, 3 strides and up."""
     model = small_retinanet()
-    anchors = np.array(model.head.place_anchors((SIDE, SIDE)))
+    anchors = np.array(model.head.generate_anchors((SIDE, SIDE)))
     assert anchors.shape == (9 * sum((SIDE // stride) ** 2 for stride in (8, 16, 32, 64, 128)), 4)
     assert model(np.zeros((1, SIDE, SIDE, 3)))["box_deltas"].shape == (1, len(anchors), 4)
     for index, center, stride in ((0, (4, 4), 8), (9 * 16, (4, 12), 8), (9 * 256, (8, 8), 16)):

@@ -61,7 +61,7 @@ def test_backbone_is_usable_alone():
 
 
 def test_outputs_are_in_the_order_of_the_anchors():
-    """Row by row, cell by cell, anchor by anchor: as `GridAnchors.place` counts them, whose order is tested there."""
+    """Row by row, cell by cell, anchor by anchor: as `GridAnchors.generate` counts them."""
     keras.utils.set_random_seed(3)
     model = small_rsanet()
     image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))

@@ -45,7 +45,7 @@ def small(name, **options):
 
 
 def settle(model):
-    """Lets batch norms see two pictures, without which an untrained model's numbers grow past all bounds."""
+    """Lets batch norms see two images, without which an untrained model's numbers grow past all bounds."""
     model.network(keras.ops.cast(draw_images(64, 96, batch=2), model.compute_dtype), training=True)
     return model
 

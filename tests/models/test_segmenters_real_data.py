@@ -1,4 +1,4 @@
-"""Segmenters on real pictures: slow, and only where they are."""
+"""Segmenters on real images: slow, and only where they are."""
 
 import dataclasses
 
@@ -8,11 +8,11 @@ import tensorflow as tf
 from shared_data import shared_data
 
 import keras_lightdet
-from keras_lightdet.data import load_segmentation, segment_train_batches
-from keras_lightdet.evaluation import evaluate_segmenter
+from keras_lightdet.data import load_segmentation, segmentation_train_batches
+from keras_lightdet.evaluation import evaluate_segmentation
 from keras_lightdet.training import WarmupPoly
 
-# DFANet's prime forms see pictures at half the height for their width, as in its paper. Logits of each picture alone,
+# DFANet's prime forms see images at half the height for their width, as in its paper. Logits of each image alone,
 # fitted without any network, come to an mIoU of 0.94 at BiSeNet's 45 x 60; labels shrunk to DFANet's sizes to 0.95.
 CASES = [
     (keras_lightdet.BiSeNet, "xception39", (360, 480), 400, 4e-3),
@@ -34,11 +34,11 @@ def no_graph_optimizer():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("build", "variant", "size", "steps", "rate"), CASES, ids=[case[1] for case in CASES])
-def test_four_pictures_are_learnt_by_heart(build, variant, size, steps, rate):
+def test_four_images_are_learnt_by_heart(build, variant, size, steps, rate):
     data = load_segmentation(shared_data("camvid"), "train")
     data = dataclasses.replace(data, records=data.records[:4])
     keras.utils.set_random_seed(0)
     model = build(class_names=data.class_names, input_shape=(*size, 3), variant=variant)
     model.compile(keras.optimizers.Adam(WarmupPoly(rate, steps, 20), global_clipnorm=10.0))
-    model.fit(segment_train_batches(data, size, 4, seed=0, augment=None), steps_per_epoch=steps, verbose=0)
-    assert evaluate_segmenter(model, data, 4).figures()["mIoU"] >= 0.85
+    model.fit(segmentation_train_batches(data, size, 4, seed=0, augment=None), steps_per_epoch=steps, verbose=0)
+    assert evaluate_segmentation(model, data, 4).figures()["mIoU"] >= 0.85

@@ -59,13 +59,13 @@ def test_odd_sizes_of_multi_scale_training_fit_together():
     model = small_thundernet(input_shape=(240, 240, 3))
     raw = model.rpn(np.zeros((1, 240, 240, 3)))
     assert raw["features"].shape == (1, 15, 15, 245)
-    assert raw["objectness"].shape[1] == len(model.proposals.anchors.place((240, 240))) == 15 * 15 * 25
+    assert raw["objectness"].shape[1] == len(model.proposals.anchors.generate((240, 240))) == 15 * 15 * 25
     found = model.decode(model(np.zeros((1, 240, 240, 3))))
     assert np.all(np.isfinite(found[0])) and np.all(np.isfinite(found[1]))
 
 
 def test_outputs_are_in_the_order_of_the_anchors():
-    """Row by row, cell by cell, anchor by anchor, as `PyramidAnchors.place` counts them."""
+    """Row by row, cell by cell, anchor by anchor, as `PyramidAnchors.generate` counts them."""
     keras.utils.set_random_seed(3)
     model = small_thundernet()
     image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))

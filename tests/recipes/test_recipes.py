@@ -1,4 +1,4 @@
-"""Each recipe by its own command on a handful of drawn pictures: what it leaves behind, and how it trained."""
+"""Each recipe by its own command on a handful of drawn images: what it leaves behind, and how it trained."""
 
 import json
 import math
@@ -17,7 +17,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_lightdet
-from keras_lightdet.data import draw_class_folders, draw_label_scenes, draw_scenes, load_segmentation
+from keras_lightdet.data import draw_classification_scenes, draw_scenes, draw_segmentation_scenes, load_segmentation
 from keras_lightdet.training.checkpoint_files import list_checkpoints
 from keras_lightdet.weights import load_weights, read_record, save_weights
 
@@ -52,7 +52,7 @@ def run_recipe(monkeypatch, tmp_path):
 @pytest.fixture
 def classifier(run_recipe, tmp_path):
     """A small backbone's weights, pre-trained by the recipe."""
-    objects = draw_class_folders(tmp_path / "objects", {"train": 2, "val": 1})
+    objects = draw_classification_scenes(tmp_path / "objects", {"train": 2, "val": 1})
     size = ("--image-size", 32, "--batch-size", 4, "--epochs", 2, "--variant", "snet49")
     return run_recipe("train_snet_imagenet", "--data-dir", objects, *size, folder="classifier")
 
@@ -89,7 +89,7 @@ def test_snet_is_pretrained_and_goes_on_where_it_was(classifier, run_recipe, cap
     ],
 )
 def test_a_segmenter_starts_from_the_pretrained_backbone(variant, recipe, size, rate, run_recipe, tmp_path):
-    objects = draw_class_folders(tmp_path / "objects", {"train": 2, "val": 1})
+    objects = draw_classification_scenes(tmp_path / "objects", {"train": 2, "val": 1})
     flags = ("--data-dir", objects, "--image-size", 32, "--batch-size", 4, "--epochs", 2, "--variant", variant)
     folder = run_recipe("train_backbone_imagenet", *flags, folder="classifier")
     assert set(FILES) <= {path.name for path in folder.iterdir()}
@@ -105,7 +105,7 @@ def test_a_segmenter_starts_from_the_pretrained_backbone(variant, recipe, size, 
         prefix = "backbone1_" if recipe == "train_dfanet_camvid" and not layer.name.startswith("stem") else ""
         given = network.get_layer(prefix + layer.name).get_weights()
         assert all(map(np.array_equal, given, layer.get_weights())), layer.name
-    scenes = draw_label_scenes(tmp_path / "scenes", {"train": 4, "val": 1}, seed=1)
+    scenes = draw_segmentation_scenes(tmp_path / "scenes", {"train": 4, "val": 1}, seed=1)
     flags = ("--data-dir", scenes, "--epochs", 2, "--batch-size", 2, "--input-size", 32, 48, "--variant", size)
     tuned = run_recipe(recipe, *flags, "--weights-backbone", folder / "best.weights.h5")
     # The paper's rate at its batch, here of 2, after two and four of four steps.
@@ -273,7 +273,7 @@ def test_two_starts_at_once_are_refused(run_recipe, capsys):
     ],
 )
 def test_a_segmenter_trains_and_goes_on_where_it_was(name, builder, variant, run_recipe, tmp_path, capsys):
-    scenes = draw_label_scenes(tmp_path / "scenes", {"train": 4, "val": 2}, seed=1)
+    scenes = draw_segmentation_scenes(tmp_path / "scenes", {"train": 4, "val": 2}, seed=1)
     flags = ("--data-dir", scenes, "--epochs", 2, "--batch-size", 2, "--input-size", 48, 64)
     folder = run_recipe(name, *flags)
     assert (FILES | {"scores.json", "predictions.png"}) <= {path.name for path in folder.iterdir()}
@@ -288,7 +288,7 @@ def test_a_segmenter_trains_and_goes_on_where_it_was(name, builder, variant, run
     Image.fromarray(1 - np.minimum(np.asarray(Image.open(edited)), 1)).save(edited)
     with pytest.raises(SystemExit, match="differences in data"):
         run_recipe(name, *flags, "--resume")
-    (scenes / "trainannot" / "scene_00002.png").write_bytes(b"no picture")
+    (scenes / "trainannot" / "scene_00002.png").write_bytes(b"no image")
     with pytest.raises(SystemExit, match=r"trainannot.scene_00002.png"):
         run_recipe(name, *flags, folder="spoiled")
 
@@ -301,7 +301,7 @@ def test_a_fault_of_the_user_ends_with_its_cure_and_no_stack(run_recipe, tmp_pat
 @pytest.mark.slow
 def test_a_killed_segmenter_run_ends_as_the_unbroken_one(tmp_path):
     """SIGKILL after the first epoch's checkpoint, wherever that hits; every epoch's figures are equal to the bit."""
-    scenes = draw_label_scenes(tmp_path / "scenes", {"train": 4, "val": 1}, seed=1)
+    scenes = draw_segmentation_scenes(tmp_path / "scenes", {"train": 4, "val": 1}, seed=1)
     flags = ("--data-dir", scenes, "--epochs", 4, "--batch-size", 2, "--input-size", 32, 48)
 
     def start(folder, *more):
@@ -327,7 +327,7 @@ def test_a_segmenters_run_knows_its_labels_again(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(RECIPES))
     from segmenter_run import fingerprint
 
-    scenes = draw_label_scenes(tmp_path / "scenes", {"train": 2}, seed=1)
+    scenes = draw_segmentation_scenes(tmp_path / "scenes", {"train": 2}, seed=1)
     before = fingerprint(load_segmentation(scenes, "train"))
     moved = shutil.copytree(scenes, tmp_path / "moved")
     assert fingerprint(load_segmentation(moved, "train")) == before

@@ -94,7 +94,7 @@ def test_scores_of_another_search_are_refused(recipe, tmp_path):
         run(recipe, tmp_path, [*flags, "--seed", "5"], Counted(), resume=True, config={"flags": flags})
 
 
-def test_pictures_are_held_out_evenly(recipe, tmp_path):
+def test_images_are_held_out_evenly(recipe, tmp_path):
     data = load_data(draw_scenes(tmp_path, {"trainval": 16}, seed=0), "trainval")
     trained, held_out = recipe["split"](data, 0.25)
     names = [Path(record.path).stem for record in held_out.records]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_lightdet.segmentation import IGNORE, SegmentationLoss, pixel_loss
+from keras_lightdet.labels import IGNORE
+from keras_lightdet.segmentation import SegmentationLoss, pixel_loss
 
 PLAIN = SegmentationLoss(hard_threshold=None)
 
@@ -14,7 +15,7 @@ def logits_of(probabilities):
     return np.stack([np.log(p), np.log(1 - p)], axis=-1).astype("float32")
 
 
-def test_plain_is_the_mean_over_what_is_labelled():
+def test_plain_is_the_mean_over_what_is_labeled():
     logits = logits_of([[0.9, 0.5], [0.2, 0.4]])
     labels = np.array([[[0, IGNORE], [0, 1]]])
     found = pixel_loss(logits, labels, PLAIN)
@@ -34,7 +35,7 @@ def test_class_weights_weigh_the_mean():
     [
         (1 / 8, [0.3, 0.6]),  # one at least, but two are hard
         (3 / 8, [0.3, 0.6, 0.8]),  # three at least
-        (5 / 8, [0.3, 0.6, 0.8, 0.9]),  # five at least, but only four are labelled
+        (5 / 8, [0.3, 0.6, 0.8, 0.9]),  # five at least, but only four are labeled
     ],
 )
 def test_hard_pixels_are_those_below_the_threshold_and_no_fewer_than_the_share(share, kept):
@@ -44,7 +45,7 @@ def test_hard_pixels_are_those_below_the_threshold_and_no_fewer_than_the_share(s
     np.testing.assert_allclose(found, -np.log(kept).mean(), rtol=1e-6)
 
 
-def test_nothing_labelled_costs_nothing():
+def test_nothing_labeled_costs_nothing():
     logits, labels = logits_of([[0.3, 0.6]]), np.full((1, 1, 2), IGNORE)
     for spec in (PLAIN, SegmentationLoss()):
         assert pixel_loss(logits, labels, spec) == 0

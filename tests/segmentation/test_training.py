@@ -89,7 +89,7 @@ def test_steps_per_execution_changes_nothing():
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_halts_and_names_the_pictures():
+def test_a_loss_that_is_not_finite_halts_and_names_the_images():
     model = small_toy()
     model.compile(keras.optimizers.SGD(1e-2))
     model.network.get_layer("head_class").bias.assign([0.0, np.nan, 0.0])

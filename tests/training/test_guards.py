@@ -1,19 +1,19 @@
-"""A NaN in the data must stop the run at once, name its pictures, and harm nothing."""
+"""A NaN in the data must stop the run at once, name its images, and harm nothing."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.data.records import DetectionData, ImageRecord
+from keras_lightdet.base_model import BaseModel
+from keras_lightdet.data.detection.records import DetectionData, ImageRecord
 from keras_lightdet.errors import NonFiniteLossError
-from keras_lightdet.guarded_model import GuardedModel
 from keras_lightdet.training import RaiseOnNonFinite, StopOnNonFinite, TrainingCheckpoint, fit_resumable, restore
 
-PICTURES = 40
+IMAGES = 40
 
 
-class Line(GuardedModel):
+class Line(BaseModel):
     """A line through points, and a root whose gradient is no number where the least label is 0."""
 
     def __init__(self):
@@ -51,11 +51,10 @@ def make_data(bad_step, place):
     "place, steps_per_execution, bad_step",
     [("image", 1, 7), ("label", 1, 9), ("label", 2, 6), ("gradient", 1, 6)],
 )
-def test_nan_stops_the_run_and_names_the_pictures(tmp_path, place, steps_per_execution, bad_step):
+def test_nan_stops_the_run_and_names_the_images(tmp_path, place, steps_per_execution, bad_step):
     none = np.zeros((0, 4), np.float32)
     records = [
-        ImageRecord(f"pictures/{i:03d}.jpg", i, 9, 9, none, none[:, 0], none[:, 0] > 0, none[:, 0])
-        for i in range(PICTURES)
+        ImageRecord(f"images/{i:03d}.jpg", i, 9, 9, none, none[:, 0], none[:, 0] > 0, none[:, 0]) for i in range(IMAGES)
     ]
     guard = StopOnNonFinite(DetectionData(records, ("thing",)))
     model = Line()
@@ -69,7 +68,7 @@ def test_nan_stops_the_run_and_names_the_pictures(tmp_path, place, steps_per_exe
             checkpoint=TrainingCheckpoint(tmp_path, every_seconds=0),
             callbacks=[guard],
         )
-    named = {f"pictures/{4 * bad_step + i:03d}.jpg" for i in range(4)} | {"pictures/000.jpg"}
+    named = {f"images/{4 * bad_step + i:03d}.jpg" for i in range(4)} | {"images/000.jpg"}
     assert {line.strip() for line in str(caught.value).splitlines()[1:]} == named
     assert int(model.optimizer.iterations) == bad_step + steps_per_execution, "the run must end with that execution"
     assert all(np.isfinite(weight).all() for weight in model.get_weights())

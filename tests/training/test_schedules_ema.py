@@ -24,7 +24,7 @@ def test_warm_up_is_a_line_and_the_rest_a_cosine(step, rate):
     assert float(warmup_cosine(1e-3, 1000, 100)(step)) == pytest.approx(rate, rel=1e-4)
 
 
-def test_schedule_without_warm_up_starts_at_the_peak_and_survives_serialisation():
+def test_schedule_without_warm_up_starts_at_the_peak_and_survives_serialization():
     schedule = warmup_cosine(0.1, 10, final=0.01)
     copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
     assert [float(copy(s)) for s in (0, 5, 10)] == pytest.approx([0.1, 0.055, 0.01], rel=1e-5)
@@ -36,7 +36,7 @@ def test_schedule_refuses_nonsense(arguments):
         warmup_cosine(*arguments)
 
 
-# 0.01 over 16 pictures, 500 steps of warm-up from a third, drops at 1900 and 2500.
+# 0.01 over 16 images, 500 steps of warm-up from a third, drops at 1900 and 2500.
 @pytest.mark.parametrize(
     ("step", "rate"),
     [
@@ -61,7 +61,7 @@ def test_a_drop_within_the_warm_up_counts_from_its_step_on():
     assert float(WarmupDrops(0.2, ())(0)) == pytest.approx(0.2)
 
 
-def test_drops_survive_serialisation():
+def test_drops_survive_serialization():
     schedule = WarmupDrops(0.3, (2, 5), 3, factor=0.2, warmup_start=0.1)
     copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
     steps = range(8)

@@ -1,0 +1,245 @@
+"""Draws demo scenes: a VOC tree of textured images with shapes, made by a seed alone, to train without any data."""
+
+import colorsys
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SCENE_CLASS_NAMES = ("cross", "disc", "ring", "square", "star", "triangle")
+# An object of which less than this share shows is not drawn: nothing could find it.
+MIN_VISIBLE = 0.35
+_SUPERSAMPLE = 2
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class SceneSpec:
+    """What a scene holds.
+
+    Attributes:
+        sides: Shortest and longest side of an image, in pixels.
+        objects: Fewest and most objects that are tried per image.
+        object_sides: Smallest and largest longer side of an object's box, in pixels; sizes are drawn evenly in log.
+        empty: Share of the images without any object.
+        own_color: Share of the objects in the hues of their class; the others are told by shape alone.
+    """
+
+    sides: tuple[int, int] = (384, 512)
+    objects: tuple[int, int] = (6, 16)
+    object_sides: tuple[float, float] = (20.0, 400.0)
+    empty: float = 0.04
+    own_color: float = 0.9
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image, uint8 `[H, W, 3]`, and its objects: boxes as int `[n, 4]` xyxy pixels, and their class names.
+
+    `labels`, uint8 `[H, W]`, says what each pixel shows: 0 for the background, 1 and up for `SCENE_CLASS_NAMES`.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    names: tuple[str, ...]
+    labels: np.ndarray
+
+
+def draw_scenes(
+    root: str | Path,
+    splits: dict[str, int],
+    *,
+    seed: int = 0,
+    spec: SceneSpec | None = None,
+) -> Path:
+    """Writes a VOC tree of drawn scenes; the same arguments write the same files.
+
+    Args:
+        root: The folder to write; made where absent.
+        splits: Number of images by split name, such as `{"trainval": 400, "test": 100}`.
+        seed: Of everything drawn.
+        spec: What the scenes hold; None takes the defaults.
+
+    Returns:
+        `root`.
+    """
+    root, spec = Path(root), spec or SceneSpec()
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    count, listed = 0, []
+    for split, size in splits.items():
+        stems = [f"scene_{number:05d}" for number in range(count, count + size)]
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems))
+        listed += stems
+        count += size
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda item: _write(root, item[1], draw_scene([seed, item[0]], spec)), enumerate(listed)))
+    return root
+
+
+def draw_segmentation_scenes(
+    root: str | Path, splits: dict[str, int], *, seed: int = 0, spec: SceneSpec | None = None
+) -> Path:
+    """Writes drawn scenes with label images in SegNet's layout; the same arguments write the same files.
+
+    Args:
+        root: The folder to write; made where absent.
+        splits: Number of images by split name, such as `{"train": 200, "test": 50}`.
+        seed: Of everything drawn.
+        spec: What the scenes hold; None takes the defaults.
+
+    Returns:
+        `root`, for `load_segmentation`.
+    """
+    root, number = Path(root), 0
+    for split, size in splits.items():
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        for _ in range(size):
+            scene, stem = draw_scene([seed, number], spec), f"scene_{number:05d}"
+            Image.fromarray(scene.image).save(root / split / f"{stem}.jpg", quality=_JPEG_QUALITY)
+            Image.fromarray(scene.labels).save(root / f"{split}annot" / f"{stem}.png")
+            number += 1
+    names = ("background", *SCENE_CLASS_NAMES)
+    (root / "labels.txt").write_text("".join(f"{value} {name}\n" for value, name in enumerate(names)))
+    return root
+
+
+def draw_scene(seed: int | Sequence[int], spec: SceneSpec | None = None) -> Scene:
+    """Draws one scene; boxes span the whole object, as far as the image reaches, even where another covers it."""
+    spec = spec or SceneSpec()
+    rng = np.random.default_rng(seed)
+    width, height = (int(side) for side in rng.integers(spec.sides[0], spec.sides[1] + 1, 2))
+    canvas = Image.fromarray(_texture(rng, height, width))
+    number = 0 if rng.random() < spec.empty else int(rng.integers(spec.objects[0], spec.objects[1] + 1))
+    drawn = []  # (box, name, pixels of the object that still show), from back to front
+    for _ in range(number):
+        name = SCENE_CLASS_NAMES[rng.integers(len(SCENE_CLASS_NAMES))]
+        low, high = spec.object_sides
+        side = low * (min(high, 0.9 * min(width, height)) / low) ** rng.random()
+        mask = _shape_mask(rng, name, side)
+        left = int(rng.integers(-mask.shape[1] // 6, max(width - mask.shape[1] * 5 // 6, 1)))
+        top = int(rng.integers(-mask.shape[0] // 6, max(height - mask.shape[0] * 5 // 6, 1)))
+        hue = _hue(rng, name) if rng.random() < spec.own_color else None
+        drawn = _try_object(rng, canvas, drawn, name, mask, left, top, hue)
+    boxes = np.int64([box for box, _, _, _ in drawn]).reshape(-1, 4)
+    image = np.asarray(canvas).astype(np.int16) + rng.integers(-6, 7, (height, width, 1), dtype=np.int16)
+    labels = np.zeros((height, width), np.uint8)
+    for _, name, shown, _ in drawn:
+        labels[shown] = SCENE_CLASS_NAMES.index(name) + 1
+    return Scene(np.clip(image, 0, 255).astype(np.uint8), boxes, tuple(name for _, name, _, _ in drawn), labels)
+
+
+def _try_object(rng, canvas: Image.Image, drawn: list, name: str, mask: np.ndarray, left: int, top: int, hue) -> list:
+    """Pastes a shape in front unless it, or one behind it, would hardly show."""
+    width, height = canvas.size
+    layer = np.zeros((height, width), bool)
+    rows, columns = slice(max(top, 0), top + mask.shape[0]), slice(max(left, 0), left + mask.shape[1])
+    inside = mask[rows.start - top : height - top, columns.start - left : width - left] > 127
+    layer[rows, columns] = inside
+    if not inside.any() or inside.sum() < MIN_VISIBLE * (mask > 127).sum():
+        return drawn
+    remaining = [(box, other, shown & ~layer, whole) for box, other, shown, whole in drawn]
+    if any(shown.sum() < MIN_VISIBLE * whole for _, _, shown, whole in remaining):
+        return drawn
+    ys, xs = np.nonzero(inside.any(1))[0] + rows.start, np.nonzero(inside.any(0))[0] + columns.start
+    box = (int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1)
+    canvas.paste(_paint(rng, canvas, mask, box, hue), (left, top), Image.fromarray(mask))
+    return [*remaining, (box, name, layer, int(inside.sum()))]
+
+
+def _hue(rng, name: str) -> float:
+    """A hue 0..1 out of the part of the color circle that belongs to the class."""
+    return (SCENE_CLASS_NAMES.index(name) + rng.uniform(-0.5, 0.5)) / len(SCENE_CLASS_NAMES) % 1.0
+
+
+def _paint(rng, canvas: Image.Image, mask: np.ndarray, box, hue: float | None) -> Image.Image:
+    """A patch of one color (of any hue for None), shaded or striped, that stands out from what is behind it."""
+    height, width = mask.shape
+    behind = np.asarray(canvas.crop(box).resize((1, 1), Image.Resampling.BOX), np.float64).reshape(3)
+    tones = zip(rng.uniform(0.5, 1.0, 8), rng.uniform(0.4, 1.0, 8), strict=True)
+    colors = 255 * np.array([colorsys.hsv_to_rgb(rng.random() if hue is None else hue, *tone) for tone in tones])
+    color = colors[np.argmax(np.abs(colors - behind).sum(1) > 140)]
+    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 50)
+    slope = np.cos(angle) * np.linspace(-1, 1, width)[None, :] + np.sin(angle) * np.linspace(-1, 1, height)[:, None]
+    if rng.random() < 0.25:
+        slope = np.sign(np.sin(slope * rng.uniform(6, 14)))
+    return Image.fromarray(np.clip(color + strength * slope[..., None], 0, 255).astype(np.uint8))
+
+
+def _texture(rng, height: int, width: int) -> np.ndarray:
+    """A background of smooth color fields at several scales, with some straight and round clutter."""
+    field = np.zeros((height, width, 3))
+    for cells, strength in ((2, 70.0), (6, 40.0), (24, 22.0), (90, 12.0)):
+        coarse = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32) * strength
+        layers = [
+            Image.fromarray(coarse[..., channel]).resize((width, height), Image.Resampling.BICUBIC)
+            for channel in range(3)
+        ]
+        field += np.stack([np.asarray(layer) for layer in layers], axis=-1)
+    canvas = Image.fromarray(np.clip(rng.uniform(60, 200, 3) + field, 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(canvas)
+    for _ in range(int(rng.integers(0, 10))):
+        color = tuple(int(value) for value in rng.integers(0, 256, 3))
+        ends = [(rng.uniform(0, width), rng.uniform(0, height)) for _ in range(2)]
+        pen.line(ends, fill=color, width=int(rng.integers(1, 4)))
+    return np.asarray(canvas)
+
+
+def _shape_mask(rng, name: str, side: float) -> np.ndarray:
+    """An antialiased mask, uint8 `[h, w]`, of a turned and squeezed shape whose longer side is about `side` pixels."""
+    outlines = _outlines(rng, name)
+    angle, squeeze = rng.uniform(0, 2 * math.pi), rng.uniform(0.65, 1.0)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    stretch = np.diag([1.0, squeeze])
+    turned = [outline @ stretch @ turn.T for outline in outlines]
+    low, high = turned[0].min(0), turned[0].max(0)
+    scale = side / (high - low).max()
+    size = np.ceil((high - low) * scale).astype(int) + 1
+    mask = Image.new("L", tuple(int(length) * _SUPERSAMPLE for length in size))
+    pen = ImageDraw.Draw(mask)
+    for fill, outline in zip((255, 0), turned, strict=False):
+        pen.polygon([tuple(point) for point in (outline - low) * scale * _SUPERSAMPLE], fill=fill)
+    return np.asarray(mask.reduce(_SUPERSAMPLE))
+
+
+def _outlines(rng, name: str) -> list[np.ndarray]:
+    """The outer outline of a shape and, for a ring, its hole, as `[n, 2]` points around the origin."""
+    around = np.linspace(0, 2 * math.pi, 72, endpoint=False)
+    circle = np.stack([np.cos(around), np.sin(around)], axis=-1)
+    if name == "disc":
+        return [circle]
+    if name == "ring":
+        return [circle, circle * rng.uniform(0.5, 0.65)]
+    if name == "star":
+        radii = np.where(np.arange(10) % 2, rng.uniform(0.38, 0.48), 1.0)
+        angles = np.arange(10) * math.pi / 5
+        return [np.stack([np.cos(angles), np.sin(angles)], axis=-1) * radii[:, None]]
+    if name == "cross":
+        arm = rng.uniform(0.25, 0.35)
+        quarter = np.array([(1, -arm), (1, arm), (arm, arm)])
+        turns = [np.array([[c, -s], [s, c]]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+        return [np.concatenate([quarter @ turn.T for turn in turns])]
+    corners = {"square": 4, "triangle": 3}[name]
+    angles = 2 * math.pi * (np.arange(corners) + 0.5) / corners
+    return [np.stack([np.cos(angles), np.sin(angles)], axis=-1)]
+
+
+def _write(root: Path, stem: str, scene: Scene) -> None:
+    height, width = scene.image.shape[:2]
+    Image.fromarray(scene.image).save(root / "JPEGImages" / f"{stem}.jpg", quality=_JPEG_QUALITY)
+    objects = "".join(
+        f"  <object>\n    <name>{escape(name)}</name>\n    <difficult>0</difficult>\n    <bndbox>"
+        f"<xmin>{x_min + 1}</xmin><ymin>{y_min + 1}</ymin><xmax>{x_max}</xmax><ymax>{y_max}</ymax>"
+        "</bndbox>\n  </object>\n"
+        for (x_min, y_min, x_max, y_max), name in zip(scene.boxes.tolist(), scene.names, strict=True)
+    )
+    (root / "Annotations" / f"{stem}.xml").write_text(
+        f"<annotation>\n  <filename>{stem}.jpg</filename>\n"
+        f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>\n{objects}</annotation>\n"
+    )

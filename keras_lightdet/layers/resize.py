@@ -1,0 +1,88 @@
+"""Resizes feature maps: by a power of two, or to the size of another map."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+class NearestUpsample2D(keras.layers.UpSampling2D):
+    """Nearest-neighbor upsampling of `[B, H, W, C]` by ops that TFLite's delegates support.
+
+    The values are those of `UpSampling2D`. Its TILE op is not supported by TFLite's CPU delegate and split
+    EfficientDet-Lite0 into 25 partitions; with these ops it is one. Training uses the ops of `UpSampling2D`.
+
+    Args:
+        factor: Upsampling factor, a power of two.
+        name: Name of the layer.
+
+    Raises:
+        ValueError: If the factor is no power of two.
+    """
+
+    def __init__(self, factor: int = 2, *, name: str | None = None, **options):
+        if factor < 1 or factor & (factor - 1):
+            raise ValueError(f"Expected factor to be a power of two, got {factor!r}.")
+        super().__init__(factor, name=name, **options)
+        self.factor = factor
+
+    def call(self, inputs, training: bool = False):
+        """Returns `[B, factor * H, factor * W, C]`."""
+        if training:
+            return super().call(inputs)
+        for _ in range(self.factor.bit_length() - 1):  # the delegate concatenates at most five maps
+            inputs = tf.nn.depth_to_space(tf.concat([inputs] * 4, axis=-1), 2)
+        return inputs
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        config = super().get_config()
+        return {"factor": self.factor, **{key: config[key] for key in ("name", "dtype", "trainable")}}
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+class CropToMatch(keras.layers.Layer):
+    """Crops `[B, H, W, C]` at the bottom and the right to the height and width of another map.
+
+    An upsampled map is one row or column too large where the finer map has an odd side.
+    """
+
+    def call(self, inputs, like):
+        """Returns `[B, H', W', C]`, the size of `like`."""
+        if None not in inputs.shape[1:3] and inputs.shape[1:3] == like.shape[1:3]:
+            return inputs  # no op in an exported graph
+        height, width = keras.ops.shape(like)[1:3]
+        return inputs[:, :height, :width]
+
+    def compute_output_spec(self, inputs, like):
+        """Returns the shape of `like` with the channels of `inputs`."""
+        return keras.KerasTensor((*like.shape[:3], inputs.shape[-1]), inputs.dtype)
+
+
+@keras.saving.register_keras_serializable("keras_lightdet")
+class ResizeToMatch(keras.layers.Layer):
+    """Resizes `[B, H, W, C]` to the height and width of another map, see `resize_maps`."""
+
+    def call(self, inputs, like):
+        """Returns `[B, H', W', C]`, the size of `like`."""
+        return resize_maps(inputs, _size(like))
+
+    def compute_output_spec(self, inputs, like):
+        """Returns the shape of `like` with the channels of `inputs`."""
+        return keras.KerasTensor((*like.shape[:3], inputs.shape[-1]), inputs.dtype)
+
+
+def resize_maps(maps: tf.Tensor, size: tuple[int, int] | tf.Tensor) -> tf.Tensor:
+    """Resizes `[B, H, W, C]` to `[B, *size, C]`, bilinear with `align_corners=True`.
+
+    The authors of BiSeNet and all known re-implementations of DFANet upsample this way.
+    """
+    if tuple(maps.shape[1:3]) == (tuple(size) if isinstance(size, (tuple, list)) else None):
+        return maps  # no op in an exported graph
+    # The kernel returns float32 for any input type, and its gradient is fastest in float32.
+    resized = tf.raw_ops.ResizeBilinear(images=tf.cast(maps, tf.float32), size=size, align_corners=True)
+    return tf.cast(resized, maps.dtype)
+
+
+def _size(maps: tf.Tensor) -> tuple[int, int] | tf.Tensor:
+    size = tuple(maps.shape[1:3])
+    return tf.shape(maps)[1:3] if None in size else size
