@@ -18,6 +18,8 @@ SUFFIX = ".weights.h5"
 RECORD_SUFFIX = ".weights.json"
 MAX_RECORD_BYTES = 1_000_000
 MAX_WEIGHTS_BYTES = 4 * 2**30
+# Arguments of builders that were renamed, by the names in older records.
+RENAMED_ARGUMENTS = {"drop_connect": "drop_path_rate", "stochastic_depth": "drop_path_rate"}
 
 
 def save_weights(model: keras.Model, path: str | Path) -> Path:
@@ -168,7 +170,8 @@ def read_record(path: str | Path) -> dict:
             f"Expected {path} to have the sha256 {record['sha256']} of its record, got {digest}: it is damaged or "
             "another file. Copy it again."
         )
-    return record
+    architecture = {RENAMED_ARGUMENTS.get(key, key): value for key, value in record["architecture"].items()}
+    return {**record, "architecture": architecture}
 
 
 def resolve_weights(weights: str | Path) -> Path:

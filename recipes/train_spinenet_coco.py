@@ -63,7 +63,7 @@ class Protocol(NamedTuple):
 PROTOCOLS = {
     "a": Protocol(250, (0.8, 1.2), {"drop_block": 0.1}),
     "b": Protocol(350, (0.5, 2.0), {}),
-    "c": Protocol(500, (0.5, 2.0), {"stochastic_depth": 0.2, "activation": "swish"}),
+    "c": Protocol(500, (0.5, 2.0), {"drop_path_rate": 0.2, "activation": "swish"}),
 }
 
 

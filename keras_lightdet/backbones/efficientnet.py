@@ -90,7 +90,7 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
     variant: str = "b0",
     width: float | None = None,
     depth: float | None = None,
-    drop_connect: float = 0.2,
+    drop_path_rate: float = 0.2,
     convention: str = "keras",
     num_classes: int | None = None,
     name: str = "efficientnet",
@@ -104,7 +104,7 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         variant: "b0" .. "b7", "lite0" .. "lite4".
         width, depth: Factors in place of the variant's, such as those of `compound_scaling`.
-        drop_connect: Share of images that skip the last block in training, less in those before (stochastic depth,
+        drop_path_rate: Share of images that skip the last block in training, less in those before (stochastic depth,
             Huang et al. 2016); 0 has none.
         convention: "keras" is the authors': TensorFlow's padding and their batch norm. "torch" is PyTorch's, for the
             weights of torchvision and of timm's networks without "tf_".
@@ -123,8 +123,8 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
     """
     if variant not in VARIANTS:
         raise ValueError(f"Expected variant to be one of {sorted(VARIANTS)}, got {variant!r}.")
-    if not 0 <= drop_connect < 1:
-        raise ValueError(f"Expected drop_connect to be at least 0 and below 1, got {drop_connect!r}.")
+    if not 0 <= drop_path_rate < 1:
+        raise ValueError(f"Expected drop_path_rate to be at least 0 and below 1, got {drop_path_rate!r}.")
     if convention not in CONVENTIONS:
         raise ValueError(f"Expected convention to be one of {sorted(CONVENTIONS)}, got {convention!r}.")
     chosen, form = VARIANTS[variant], CONVENTIONS[convention]
@@ -148,7 +148,7 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
                 expansion=stage.expansion,
                 activation=activation,
                 squeeze=None if chosen.lite else SQUEEZE,
-                drop=drop_connect * survived / blocks,
+                drop_path_rate=drop_path_rate * survived / blocks,
                 **form._asdict(),
                 name=f"stage{index}_block{block}",
             )

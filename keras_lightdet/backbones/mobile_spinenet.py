@@ -62,7 +62,7 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
     variant: str = "49",
     blocks: Sequence[Block] = MOBILE_SPINENET,
     activation: str = "swish",
-    stochastic_depth: float = 0.0,
+    drop_path_rate: float = 0.0,
     num_classes: int | None = None,
     name: str = "mobile_spinenet",
 ) -> keras.Model:
@@ -73,7 +73,7 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
         variant: "49xs", "49s" or "49".
         blocks: The permuted part, all of the kind "mbconv".
         activation: Keras name.
-        stochastic_depth: See `SpineNet`.
+        drop_path_rate: See `SpineNet`.
         num_classes: `None` for features; else the classifier, which averages the pyramid at the size of P3.
         name: Name of the model.
 
@@ -111,7 +111,7 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
         return conv_bn_act(x, widths[block.level], activation=None, name=f"{name}_match")
 
     def transform(x: keras.KerasTensor, block: Block, index: int, *, name: str) -> keras.KerasTensor:
-        return mbconv(x, widths[block.level], drop=stochastic_depth * (index + 1) / len(blocks), name=name)
+        return mbconv(x, widths[block.level], drop_path_rate=drop_path_rate * (index + 1) / len(blocks), name=name)
 
     outputs = permute_scales(stem, blocks, resample=resample, transform=transform, activation=activation)
     pyramid = {
@@ -125,6 +125,6 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
         "variant": variant,
         "blocks": [list(block) for block in blocks],
         "activation": activation,
-        "stochastic_depth": stochastic_depth,
+        "drop_path_rate": drop_path_rate,
     }
     return classifier(images, average_levels(pyramid, images), num_classes, architecture, name=name)

@@ -79,7 +79,7 @@ def SpineNet(  # noqa: N802 - builders are CapWords
     resample: float | None = None,
     out_width: int | None = None,
     activation: str = "relu",
-    stochastic_depth: float = 0.0,
+    drop_path_rate: float = 0.0,
     drop_block: float = 0.0,
     num_classes: int | None = None,
     name: str = "spinenet",
@@ -94,7 +94,7 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         out_width: Channels of the pyramid; the variant's if `None`. "49s" has 128 in the released code, while the
             published cost of its RetinaNet is met with 256.
         activation: Keras name: "relu", or "swish" in protocol C.
-        stochastic_depth: Chance that the last block's layers are left out of a training step, per image; it grows
+        drop_path_rate: Chance that the last block's layers are left out of a training step, per image; it grows
             linearly from the first block (0.2 in protocol C).
         drop_block: Chance that a value of a block's layers is dropped in training, in squares, see `DropBlock`
             (protocol A).
@@ -141,7 +141,7 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         return conv_bn_act(x, out, activation=None, name=f"{name}_match")
 
     def transform(x: keras.KerasTensor, block: Block, index: int, *, name: str) -> keras.KerasTensor:
-        rates = (stochastic_depth * (index + 1) / len(blocks), drop_block)
+        rates = (drop_path_rate * (index + 1) / len(blocks), drop_block)
         return _repeat(x, block.kind, widths[block.level], scaling.repeats, activation, rates, name=name)
 
     outputs = permute_scales(stem, blocks, resample=to_scale, transform=transform, activation=activation)
@@ -154,7 +154,7 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         "blocks": [list(block) for block in blocks],
         **{key: getattr(scaling, key) for key in given},
         "activation": activation,
-        "stochastic_depth": stochastic_depth,
+        "drop_path_rate": drop_path_rate,
         "drop_block": drop_block,
     }
     return classifier(images, average_levels(pyramid, images), num_classes, architecture, name=name)

@@ -40,7 +40,7 @@ def inverted_residual(
     activation: str,
     name: str,
     squeeze: SqueezeExcite | None = None,
-    drop: float = 0.0,
+    drop_path_rate: float = 0.0,
     padding: str = "same",
     norm: NormSpec = NORM,
 ) -> keras.KerasTensor:
@@ -55,7 +55,7 @@ def inverted_residual(
         activation: Keras name.
         name: Prefix of the layers' names.
         squeeze: SqueezeExcite-and-excitation behind the depthwise convolution, if any.
-        drop: Share of images that take the shortcut alone in training (stochastic depth, Huang et al. 2016).
+        drop_path_rate: Share of images that take the shortcut alone in training (stochastic depth, Huang et al. 2016).
         padding: See `conv_bn_act`.
         norm: Momentum and epsilon of the batch norms.
 
@@ -72,13 +72,15 @@ def inverted_residual(
     x = conv_bn_act(x, width, activation=None, norm=norm, name=f"{name}_project")
     if strides != 1 or given != width:
         return x
-    return add_shortcut(x, shortcut, drop, name=name)
+    return add_shortcut(x, shortcut, drop_path_rate, name=name)
 
 
-def add_shortcut(x: keras.KerasTensor, shortcut: keras.KerasTensor, drop: float, *, name: str) -> keras.KerasTensor:
-    """Adds a block's result to what it was given; `drop` as in `inverted_residual`."""
-    if drop:
-        x = layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)  # one draw an image
+def add_shortcut(
+    x: keras.KerasTensor, shortcut: keras.KerasTensor, drop_path_rate: float, *, name: str
+) -> keras.KerasTensor:
+    """Adds a block's result to what it was given; `drop_path_rate` as in `inverted_residual`."""
+    if drop_path_rate:
+        x = layers.Dropout(drop_path_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)  # one draw an image
     return layers.Add(name=f"{name}_add")([shortcut, x])
 
 

@@ -31,7 +31,7 @@ class Variant:
         fusion: One of `layers.FUSIONS`.
         anchor_scale: Smallest anchor of a level over its stride.
         coarsest: The last level; the first is 3.
-        drop_connect: See `EfficientNet`.
+        drop_path_rate: See `EfficientNet`.
     """
 
     backbone: str
@@ -42,11 +42,11 @@ class Variant:
     fusion: str = "bifpn_fast"
     anchor_scale: float = 4.0
     coarsest: int = 7
-    drop_connect: float = 0.2
+    drop_path_rate: float = 0.2
 
 
 VARIANTS = {
-    "d0": Variant("b0", 512, 64, 3, 3, drop_connect=0.0),
+    "d0": Variant("b0", 512, 64, 3, 3, drop_path_rate=0.0),
     "d1": Variant("b1", 640, 88, 4, 3),
     "d2": Variant("b2", 768, 112, 5, 3),
     "d3": Variant("b3", 896, 160, 6, 4),
@@ -79,7 +79,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
     head_repeats: int | None = None,
     fusion: str | None = None,
     anchor_scale: float | None = None,
-    drop_connect: float | None = None,
+    drop_path_rate: float | None = None,
     convention: str | None = None,
     select: SelectSpec | None = None,
     name: str | None = None,
@@ -102,7 +102,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
         head_repeats: Convolutions of each head before its prediction.
         fusion: One of `layers.FUSIONS`, which the paper compares: "bifpn_fast", "bifpn_sum", "nas_fpn", ..
         anchor_scale: Smallest anchor of a level over its stride; smaller for smaller objects.
-        drop_connect: See `EfficientNet`.
+        drop_path_rate: See `EfficientNet`.
         convention: "keras" is the authors': TensorFlow's padding, and biases before batch norms, which the published
             numbers of parameters count. "torch" is that of effdet's networks without "tf_": PyTorch's padding, no such
             biases. "keras".
@@ -123,7 +123,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
     if variant is not None:
         check_variant(variant, VARIANTS)
     published = VARIANTS[variant or DEFAULT_VARIANT]
-    tunable = ("width", "cells", "head_repeats", "fusion", "anchor_scale", "drop_connect")
+    tunable = ("width", "cells", "head_repeats", "fusion", "anchor_scale", "drop_path_rate")
     given = {
         "num_classes": num_classes,
         "input_shape": input_shape,
@@ -133,7 +133,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
         "head_repeats": head_repeats,
         "fusion": fusion,
         "anchor_scale": anchor_scale,
-        "drop_connect": drop_connect,
+        "drop_path_rate": drop_path_rate,
         "convention": convention,
     }
     defaults = {
@@ -149,7 +149,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
         builder="EfficientDet",
         weights=weights,
         class_names=class_names,
-        free=("input_shape", "drop_connect"),
+        free=("input_shape", "drop_path_rate"),
         weights_backbone=weights_backbone,
     )
     chosen = choice.arguments
@@ -220,5 +220,5 @@ def _network(chosen: Mapping, setting: Variant, levels: Sequence[str], per_cell:
 
 
 def _backbone(chosen: Mapping, setting: Variant, num_classes: int | None = None) -> keras.Model:
-    options = {"drop_connect": chosen["drop_connect"], "convention": chosen["convention"]}
+    options = {"drop_path_rate": chosen["drop_path_rate"], "convention": chosen["convention"]}
     return EfficientNet(variant=setting.backbone, **options, num_classes=num_classes, name=BACKBONE)

@@ -46,8 +46,8 @@ class Variant(NamedTuple):
     activation: str = "relu"
 
 
-_SPINENET_OPTIONS = ("activation", "blocks", "out_width", "stochastic_depth", "drop_block")
-_MOBILE_OPTIONS = ("activation", "blocks", "stochastic_depth")
+_SPINENET_OPTIONS = ("activation", "blocks", "out_width", "drop_path_rate", "drop_block")
+_MOBILE_OPTIONS = ("activation", "blocks", "drop_path_rate")
 
 
 def _spinenet(size: str, *numbers, **options) -> Variant:
@@ -87,7 +87,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
     blocks: Sequence | None = None,
     out_width: int | None = None,
     anchor_scale: float | None = None,
-    stochastic_depth: float | None = None,
+    drop_path_rate: float | None = None,
     drop_block: float | None = None,
     select: SelectSpec | None = None,
     name: str | None = None,
@@ -111,7 +111,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
         blocks: The permuted part of a SpineNet, such as the command that searches for one finds; the paper's.
         out_width: Channels of a SpineNet's pyramid. The published 11.9 M parameters of "spinenet49s" are met with 256.
         anchor_scale: Smallest anchor of a level over its stride; smaller for smaller objects.
-        stochastic_depth: See `SpineNet` and `MobileSpineNet`; 0.
+        drop_path_rate: See `SpineNet` and `MobileSpineNet`; 0.
         drop_block: See `SpineNet`; 0.
         select: How detections are chosen from the decoded boxes.
         name: Name of the model.
@@ -135,7 +135,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
         "blocks": blocks,
         "out_width": out_width,
         "anchor_scale": anchor_scale,
-        "stochastic_depth": stochastic_depth,
+        "drop_path_rate": drop_path_rate,
         "drop_block": drop_block,
     }
     defaults = {"num_classes": NUM_CLASSES, "variant": "mobile_spinenet49"}

@@ -30,7 +30,7 @@ NETS = {
     "xception_light": (XceptionLight, {}, (144, 288, 576)),
     "mobilenet_v2": (MobileNetV2, {"width": 0.35}, (8, 16, 32, 112)),
     "mobilenet_v2_torch": (MobileNetV2, {"width": 0.35, "convention": "torch"}, (8, 16, 32, 112)),
-    "efficientnet_lite0": (EfficientNet, {"variant": "lite0", "drop_connect": 0.0}, (40, 112, 320)),
+    "efficientnet_lite0": (EfficientNet, {"variant": "lite0", "drop_path_rate": 0.0}, (40, 112, 320)),
     "xception39": (Xception39, {}, (64, 128, 256)),
     "xception_dfanet": (XceptionDFANet, {"variant": "b"}, (32, 64, 128)),
 }

@@ -111,8 +111,8 @@ def test_lite_networks_normalize_by_their_own_numbers_and_end_in_relu6():
     assert acts == {"relu6"}
 
 
-def test_drop_connect_skips_whole_images_and_keeps_the_mean():
-    model = EfficientNet((32, 32, 3), drop_connect=0.5)
+def test_drop_path_skips_whole_images_and_keeps_the_mean():
+    model = EfficientNet((32, 32, 3), drop_path_rate=0.5)
     rates = {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
     assert rates["stage2_block2_drop"] == pytest.approx(0.5 * 2 / 16)  # the third of 16 blocks
     assert rates["stage6_block4_drop"] == pytest.approx(0.5 * 14 / 16)
@@ -121,7 +121,7 @@ def test_drop_connect_skips_whole_images_and_keeps_the_mean():
     assert np.all(images == images[:, :1])
     assert 0.3 < np.mean(images[:, 0] > 0) < 0.8
     np.testing.assert_allclose(images.max(), 1 / (1 - 0.5 * 14 / 16), rtol=1e-5)
-    assert not [layer for layer in EfficientNet(drop_connect=0.0).layers if isinstance(layer, keras.layers.Dropout)]
+    assert not [layer for layer in EfficientNet(drop_path_rate=0.0).layers if isinstance(layer, keras.layers.Dropout)]
 
 
 def test_compound_scaling_of_the_paper():
@@ -158,7 +158,7 @@ def test_the_estimate_of_cost_holds_for_the_network(scaling):
     assert macs(scaling) / macs(Scaling(1, 1, 1)) == pytest.approx(scaling.cost, rel=0.1)
 
 
-@pytest.mark.parametrize("options", [{"variant": "b8"}, {"drop_connect": 1.0}, {"input_shape": (32, 32, 1)}])
+@pytest.mark.parametrize("options", [{"variant": "b8"}, {"drop_path_rate": 1.0}, {"input_shape": (32, 32, 1)}])
 def test_arguments_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="Expected"):
         EfficientNet(**options)

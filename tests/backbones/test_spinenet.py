@@ -101,9 +101,9 @@ def test_a_block_sums_its_parents_at_its_own_scale():
 
 
 @pytest.mark.parametrize("build", [pytest.param(SpineNet, marks=slow), MobileSpineNet])
-def test_stochastic_depth_grows_with_the_blocks(build):
+def test_drop_path_rate_grows_with_the_blocks(build):
     blocks = SPINENET if build is SpineNet else MOBILE_SPINENET
-    model = build(stochastic_depth=0.2)
+    model = build(drop_path_rate=0.2)
     rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     expected = [0.2 * (index + 1) / len(blocks) for index in range(len(blocks))]
     np.testing.assert_allclose(sorted(rates), expected)

@@ -42,7 +42,7 @@ def small_faster_rcnn(**options):
 def small_efficientdet(**options):
     """EfficientDet-Lite0 with one narrow cell and heads of one convolution."""
     size = {"variant": "lite0", "width": 8, "cells": 1, "head_repeats": 1, "input_shape": (SIDE, SIDE, 3)}
-    return keras_lightdet.EfficientDet(**{**size, "drop_connect": 0.0, "class_names": NAMES, **options})
+    return keras_lightdet.EfficientDet(**{**size, "drop_path_rate": 0.0, "class_names": NAMES, **options})
 
 
 BUILDERS = {"one_stage": small_rsanet, "two_stage": small_thundernet}

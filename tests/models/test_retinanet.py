@@ -85,7 +85,7 @@ def test_every_weight_is_trained():
 def test_weights_say_what_they_are(tmp_path):
     blocks = list(MOBILE_SPINENET)
     blocks[3] = blocks[3]._replace(parents=(1, 4))  # 3 and 4 in the paper's
-    model = small_retinanet(stochastic_depth=0.1, activation="relu", blocks=blocks)
+    model = small_retinanet(drop_path_rate=0.1, activation="relu", blocks=blocks)
     path = save_weights(model, tmp_path / "small.weights.h5")
     again = keras_lightdet.RetinaNet(weights=path)
     images = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3)).astype("uint8")
@@ -118,7 +118,7 @@ def test_a_classifiers_trunk_is_taken_over(tmp_path):
         ({"input_shape": (128, 128, 1)}, "input_shape"),
         ({"out_width": 64}, "out_width to be None, got 64: mobile_spinenet49xs has none"),
         ({"variant": "resnet50_fpn", "blocks": ()}, "blocks to be None"),
-        ({"variant": "resnet50_fpn", "stochastic_depth": 0.2}, "stochastic_depth to be None"),
+        ({"variant": "resnet50_fpn", "drop_path_rate": 0.2}, "drop_path_rate to be None"),
         ({"num_classes": 4}, "4 class_names, got 3"),
     ],
 )

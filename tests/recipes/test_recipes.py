@@ -208,7 +208,7 @@ def test_spinenet_trains_by_a_protocol(run_recipe, scenes):
     folder = run_recipe("train_spinenet_coco", *flags, "--variant", "mobile_spinenet49xs", "--protocol", "c")
     assert set(DETECTOR_FILES) <= {path.name for path in folder.iterdir()}
     record = read_record(folder / "best.weights.h5")["architecture"]
-    assert (record["variant"], record["activation"], record["stochastic_depth"]) == (
+    assert (record["variant"], record["activation"], record["drop_path_rate"]) == (
         "mobile_spinenet49xs",
         "swish",
         0.2,
@@ -234,7 +234,7 @@ def test_spinenets_protocols_are_those_of_the_paper(monkeypatch):
         for epoch, rate in [*rates, (epochs - 10.1, 0.028), (epochs - 9.9, 0.0028)]:
             assert float(sgd._learning_rate(round(epoch * steps))) == pytest.approx(rate, rel=1e-3)
         assert sgd.weight_decay * (1 - sgd.momentum) == pytest.approx(4e-5)
-    assert recipe["PROTOCOLS"]["c"].options == {"stochastic_depth": 0.2, "activation": "swish"}
+    assert recipe["PROTOCOLS"]["c"].options == {"drop_path_rate": 0.2, "activation": "swish"}
 
 
 def test_weights_bring_their_anchors(monkeypatch, scenes, tmp_path):
