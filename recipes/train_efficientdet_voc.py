@@ -14,7 +14,7 @@ from shared_run import report_errors
 from train_efficientdet_coco import DEFAULTS, build, start, train
 from train_rsanet_voc import fetch
 
-FIXED = ("efficientnet", "fusion")
+FIXED = ("backbone", "fusion")
 
 
 def main(args) -> None:

@@ -12,7 +12,7 @@ from keras_lightdet.errors import WeightsError
 from keras_lightdet.foreign_weights.assign import assign_tensors
 from keras_lightdet.foreign_weights.torch_file import Tensors, read_tensors
 
-_BACKBONE = "efficientnet"
+_BACKBONE = "backbone"
 _ENDS = {
     "stem_conv": "conv_stem",
     "stem_bn": "bn1",
@@ -83,7 +83,7 @@ def load_efficientdet(model: OneStageDetector, source: str | Path | Mapping) -> 
 
 
 def named_layers(model: OneStageDetector) -> dict[str, keras.Layer]:
-    """Returns the layers of an `EfficientDet` that have weights, those of the backbone behind "efficientnet/"."""
+    """Returns the layers of an `EfficientDet` that have weights, those of the backbone behind "backbone/"."""
     backbone = model.network.get_layer(_BACKBONE)
     found = {f"{_BACKBONE}/{layer.name}": layer for layer in backbone.layers}
     found |= {layer.name: layer for layer in model.network.layers if layer is not backbone}

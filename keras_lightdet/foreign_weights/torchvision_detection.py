@@ -13,7 +13,7 @@ from keras_lightdet.foreign_weights.assign import assign_tensors, with_our_epsil
 from keras_lightdet.foreign_weights.torch_file import Tensors, read_tensors
 from keras_lightdet.foreign_weights.torchvision import resnet_module
 
-_BACKBONE = "resnet"
+_BACKBONE = "backbone"
 _HEAD_MODULES = {
     "rpn_conv": "rpn.head.conv.0.0",
     "rpn_object": "rpn.head.cls_logits",
@@ -60,7 +60,7 @@ def load_faster_rcnn(model: TwoStageDetector, source: str | Path | Mapping, *, e
 
 
 def named_layers(model: TwoStageDetector) -> dict[str, keras.Layer]:
-    """Returns the layers of a `FasterRCNN` that have weights, those of the backbone behind "resnet/"."""
+    """Returns the layers of a `FasterRCNN` that have weights, those of the backbone behind "backbone/"."""
     backbone = model.rpn.get_layer(_BACKBONE)
     found = {f"{_BACKBONE}/{layer.name}": layer for layer in backbone.layers}
     found |= {layer.name: layer for layer in model.rpn.layers if layer is not backbone}

@@ -14,7 +14,7 @@ from keras_lightdet.layers import FUSIONS, dense_heads, fuse
 from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments, load_backbone
 from keras_lightdet.weights import load_weights
 
-BACKBONE = "efficientnet"  # the backbone's name in the network
+BACKBONE = "backbone"  # the backbone's name in the network
 PER_OCTAVE, ASPECT_RATIOS = 3, (0.5, 1.0, 2.0)
 
 

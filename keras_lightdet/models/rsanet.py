@@ -126,7 +126,7 @@ def _network(chosen: dict, anchors_per_cell: int) -> keras.Model:
         repeats=chosen["repeats"],
         dsm=chosen["dsm"],
         activation=chosen["activation"],
-        name="lcnet",
+        name="backbone",
     )
     pyramid = _rsafpn(backbone(images), rsam=chosen["rsam"], activation=chosen["activation"])
     return keras.Model(images, _predict(pyramid, chosen["num_classes"], anchors_per_cell), name="network")

@@ -140,7 +140,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
         load_weights(detector, choice.weights)
     if weights_backbone is not None:
         build = partial(SNet, **_backbone_options(chosen))
-        load_backbone(detector.rpn.get_layer("snet"), build, weights_backbone)
+        load_backbone(detector.rpn.get_layer("backbone"), build, weights_backbone)
     return detector
 
 
@@ -151,13 +151,13 @@ def _backbone_options(chosen: dict) -> dict:
 def _rpn_network(chosen: dict) -> keras.Model:
     """Figure 2's upper half: backbone, context, proposals, attention."""
     images = keras.Input((None, None, 3), name="images")
-    backbone = SNet(**_backbone_options(chosen), name="snet")
+    backbone = SNet(**_backbone_options(chosen), name="backbone")
     width = CHANNELS_PER_BIN * BINS**2
     if chosen["context"]:
         features = backbone(images)
         x = _cem(features["P4"], features["P5"], width, name="cem")
     else:  # nothing reads stage 4 then
-        c4 = keras.Model(backbone.input, backbone.output["P4"], name="snet")(images)
+        c4 = keras.Model(backbone.input, backbone.output["P4"], name="backbone")(images)
         x = layers.Conv2D(width, 1, name="cem_c4")(c4)
     trunk = _RPN_TRUNKS[chosen["rpn"]](x, name="rpn")
     raw = predict_anchors(trunk, ANCHORS.per_cell, name="rpn")

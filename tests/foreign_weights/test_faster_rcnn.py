@@ -75,7 +75,7 @@ def test_channels_of_a_region_and_the_background_change_places(model, state):
 @pytest.mark.parametrize("epsilon", [0.0, 1e-3])
 def test_another_epsilon_is_made_up_for(model, state, epsilon):
     load_faster_rcnn(model, state, epsilon=epsilon)
-    norm = model.rpn.get_layer("resnet").get_layer("stage4_block1_shortcut_bn")
+    norm = model.rpn.get_layer("backbone").get_layer("stage4_block1_shortcut_bn")
     name = "backbone.body.layer3.0.downsample.1"
     gamma, beta, mean, variance = (
         state[f"{name}.{part}"].astype(float) for part in ("weight", "bias", "running_mean", "running_var")

@@ -51,12 +51,12 @@ def test_cost_is_the_published_one(variant):
 
 def test_parts_of_d0_have_the_published_parameters():
     network = keras_lightdet.EfficientDet(variant="d0").network
-    parts = {"efficientnet": 0, "fusion": 0, "class": 0, "box": 0}
+    parts = {"backbone": 0, "fusion": 0, "class": 0, "box": 0}
     for weight in network.trainable_weights:
         layer = weight.path.split("/")[0]
-        part = next((part for part in parts if layer.startswith((part, f"predict_{part}"))), "efficientnet")
+        part = next((part for part in parts if layer.startswith((part, f"predict_{part}"))), "backbone")
         parts[part] += int(np.prod(weight.shape))
-    assert parts == {"efficientnet": 3_595_388, "fusion": 196_281, "class": 69_354, "box": 19_044}
+    assert parts == {"backbone": 3_595_388, "fusion": 196_281, "class": 69_354, "box": 19_044}
 
 
 def test_every_variant_of_the_sheet_is_built():
@@ -145,7 +145,7 @@ def test_training_starts_from_a_classifier(tmp_path):
     path = save_weights(classifier, tmp_path / "best.weights.h5")
     model = small_efficientdet(weights_backbone=path)
     layer = "stage5_block2_project_conv"
-    backbone = model.network.get_layer("efficientnet")
+    backbone = model.network.get_layer("backbone")
     np.testing.assert_array_equal(backbone.get_layer(layer).kernel, classifier.get_layer(layer).kernel)
     with pytest.raises(WeightsError, match="'variant': 'lite1'"):
         small_efficientdet(variant="lite1", weights_backbone=path)

@@ -38,7 +38,7 @@ def test_thundernet_starts_from_a_classifier(tmp_path, options):
     form = {key: value for key, value in options.items() if key != "context"}
     classifier, path = save_classifier(tmp_path, SNet, widths=WIDTHS, **form)
     model = small_thundernet(weights_backbone=path, **options)
-    assert_same_trunk(classifier, model.rpn.get_layer("snet"))
+    assert_same_trunk(classifier, model.rpn.get_layer("backbone"))
     assert model.class_names == NAMES  # and not the classifier's
 
 
@@ -50,7 +50,7 @@ def test_light_head_rcnn_starts_from_a_classifier(tmp_path):
 
 def test_faster_rcnn_starts_from_a_classifier(tmp_path):
     classifier, path = save_classifier(tmp_path, ResNet, depth=18)
-    assert_same_trunk(classifier, small_faster_rcnn(weights_backbone=path).rpn.get_layer("resnet"))
+    assert_same_trunk(classifier, small_faster_rcnn(weights_backbone=path).rpn.get_layer("backbone"))
     with pytest.raises(WeightsError, match=r"ResNet with .*'depth': 34.* got .*'depth': 18"):
         small_faster_rcnn(depth=34, weights_backbone=path)
 

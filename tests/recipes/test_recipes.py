@@ -140,7 +140,7 @@ def test_faster_rcnn_trains_the_late_stages_of_its_backbone(run_recipe, scenes, 
     assert rates == pytest.approx([0.02 * 2 / 16, 0.02 * 2 / 16 / 100])
     model = keras_lightdet.FasterRCNN(weights=folder / "best.weights.h5")
     changed = set()
-    for layer in model.rpn.get_layer("resnet").layers:
+    for layer in model.rpn.get_layer("backbone").layers:
         pairs = zip(layer.get_weights(), classifier.get_layer(layer.name).get_weights(), strict=True)
         if not all(np.array_equal(found, start) for found, start in pairs):
             changed.add((layer.name.partition("_")[0], layer.name.rpartition("_")[2]))
@@ -188,7 +188,7 @@ def test_efficientdet_is_trained_and_fine_tuned_as_published(run_recipe, scenes,
         if not all(map(np.array_equal, layer.get_weights(), after.get_layer(layer.name).get_weights()))
     }
     assert {"predict_class", "predict_box"} <= changed
-    assert not [name for name in changed if name.startswith(("efficientnet", "fusion"))]
+    assert not [name for name in changed if name.startswith(("backbone", "fusion"))]
 
 
 def test_efficientdets_decay_leaves_norms_biases_and_shares_alone(monkeypatch):
