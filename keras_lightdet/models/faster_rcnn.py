@@ -74,7 +74,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     """Builds Faster R-CNN with a feature pyramid (Lin et al. 2017, section 4 and 5.2).
 
     What is `None` comes from the record of `weights`, else from the variant. Both variants train from a backbone that
-    knows ImageNet: `weights_backbone`, or `convert.load_resnet(model.rpn.get_layer("backbone"), path)` for torchvision's
+    knows ImageNet: `weights_backbone`, or `load_resnet(model.rpn.get_layer("backbone"), path)` for torchvision's
     file. To train from noise pass `trainable_stages=5, batch_norm="trained"`: frozen batch norms that have seen nothing
     normalize nothing.
 
