@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_PIXELS = 64e6
+CENTER_CROP = 0.875  # side of the square that classifiers are evaluated on over the shorter side: 224 of 256
 _FIXED_POINT = 32  # steps a pixel
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
@@ -237,6 +238,22 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         Uint8 `[*size, 3]`.
     """
     return to_uint8(stretch(tf.convert_to_tensor(image), size)).numpy()
+
+
+def center_crop(image: tf.Tensor | np.ndarray, size: tuple[int, int]) -> tf.Tensor:
+    """Cuts out the central square and resizes it with antialiasing, as classifiers are evaluated.
+
+    Args:
+        image: `[height, width, 3]`.
+        size: `(height, width)` in pixels.
+
+    Returns:
+        Float32 `[*size, 3]`.
+    """
+    height, width = tf.unstack(tf.shape(image)[:2])
+    side = tf.maximum(tf.cast(CENTER_CROP * tf.cast(tf.minimum(height, width), tf.float32), tf.int32), 1)
+    image = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
+    return tf.image.resize(image, size, antialias=True)
 
 
 def _open(path: str, max_pixels: float) -> tuple[Image.Image, ImageHeader]:

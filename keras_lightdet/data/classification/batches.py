@@ -8,10 +8,10 @@ import tensorflow as tf
 from keras_lightdet.data.classification.folders import ClassificationData
 from keras_lightdet.data.detection.batches import shuffled_indices
 from keras_lightdet.data.image_reader import DecodeFailures, ImageReader, decode
+from keras_lightdet.images import center_crop
 
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a crop, as shares of the image (Szegedy et al. 2015, section 6)
 JITTER = 0.4  # largest change of brightness, contrast and saturation, as a share
-CENTER = 0.875  # side of the crop to score on, as a share of the shorter side: 224 of 256
 _PARALLEL_CALLS = (os.cpu_count() or 1) + 4
 
 
@@ -57,10 +57,7 @@ def classification_eval_batches(
 
     def make(index: tf.Tensor):
         image, label = read(index)
-        height, width = tf.unstack(tf.shape(image)[:2])
-        side = tf.maximum(tf.cast(CENTER * tf.cast(tf.minimum(height, width), tf.float32), tf.int32), 1)
-        image = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
-        return _resize(image, image_size), label
+        return tf.ensure_shape(center_crop(image, (image_size, image_size)), [image_size, image_size, 3]), label
 
     images = tf.data.Dataset.range(len(data)).map(make, num_parallel_calls=_PARALLEL_CALLS)
     return images.batch(batch_size).prefetch(2)
