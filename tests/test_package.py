@@ -1,48 +1,69 @@
-import re
+"""The public face of the package: names, types, imports, the README's two commands."""
+
+import ast
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from source_tree import PACKAGE, ROOT, parse
+
+import keras_lightdet
+
 HEAVY = ("pycocotools", "tensorflow_datasets", "mediapipe", "ai_edge_litert", "defusedxml", "torch")
+SUBMODULES = ("analysis", "data", "deploy", "evaluation", "foreign_weights", "training", "visualization", "weights")
 
 
-def test_import_leaves_the_extras_alone():
-    """In a process where the extras cannot be imported; Keras itself takes matplotlib where it is there."""
-    blocked = dict.fromkeys((*HEAVY, "matplotlib"))
-    script = f"import sys; sys.modules.update({blocked!r}); import keras_lightdet, keras_lightdet.data"
-    script += "; import keras_lightdet.deploy, keras_lightdet.evaluation, keras_lightdet.training"
-    script += "; import keras_lightdet.analysis, keras_lightdet.foreign_weights"
+def run_python(script):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1500:]
+    return done.stdout
 
 
-def imports_of(path):
-    return set(re.findall(r"^(?:from|import) keras_lightdet\.(\w+)", path.read_text(), flags=re.M))
+def test_package_imports_without_the_extras():
+    """In a process where the extras cannot be imported; Keras itself imports matplotlib if it is installed."""
+    blocked = dict.fromkeys((*HEAVY, "matplotlib"))
+    script = f"import sys; sys.modules.update({blocked!r}); import keras_lightdet"
+    run_python("; ".join([script, *(f"import keras_lightdet.{name}" for name in SUBMODULES)]))
 
 
-def test_imports_run_one_way():
-    tiers = {
-        **dict.fromkeys(("errors", "files", "guarded_model", "images"), 0),
-        "boxes": 1,
-        "layers": 2,
-        "backbones": 3,
-        **dict.fromkeys(("detection", "segmentation", "weights"), 4),
-        "models": 5,
-        **dict.fromkeys(("data", "evaluation", "training", "analysis", "deploy", "convert"), 6),
-        **dict.fromkeys(("drawing", "label_drawing", "sheet"), 6),
-    }
-    for path in (ROOT / "keras_lightdet").rglob("*.py"):
-        own = path.relative_to(ROOT / "keras_lightdet").parts[0].removesuffix(".py")
-        if own == "__init__":
-            continue
-        for other in imports_of(path):
-            assert tiers[other] <= tiers[own], f"{path} imports {other}"
-        if own in ("data", "evaluation", "analysis"):
-            assert "models" not in imports_of(path), path
+def test_import_of_the_package_alone_imports_no_framework():
+    frameworks = ("tensorflow", "keras", "numpy", "PIL")
+    script = f"import sys, keras_lightdet; print([name for name in {frameworks} if name in sys.modules])"
+    assert run_python(script).strip() == "[]"
+
+
+def test_dir_is_all_and_every_name_exists_without_an_import_of_its_module():
+    script = "import keras_lightdet as k; assert dir(k) == sorted(k.__all__)"
+    script += "; [getattr(k, name) for name in k.__all__]; assert dir(k) == sorted(k.__all__)"
+    run_python(script)
+
+
+def test_names_for_type_checkers_are_the_public_names():
+    """The imports under TYPE_CHECKING, which editors read, are those that `__getattr__` performs."""
+    block = next(node for node in parse(PACKAGE / "__init__.py").body if isinstance(node, ast.If))
+    names = {}
+    for statement in block.body:
+        for alias in statement.names:
+            names[alias.asname or alias.name] = f"{statement.module}.{alias.name}"
+    assert {"__version__", *names} == set(keras_lightdet.__all__)
+    for name, origin in names.items():
+        module, _, attribute = origin.rpartition(".")
+        assert getattr(keras_lightdet, name) is getattr(__import__(module, fromlist=[attribute]), attribute)
+
+
+def test_unknown_name_raises_attribute_error():
+    try:
+        keras_lightdet.no_such_name  # noqa: B018
+    except AttributeError as error:
+        assert "no_such_name" in str(error)
+    else:
+        raise AssertionError
+
+
+def test_package_declares_its_types():
+    assert (PACKAGE / "py.typed").exists()
 
 
 def test_readme_names_the_two_commands():
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert 'pip install -e ".[all]" && python recipes/train_rsanet_voc.py --demo' in readme
     assert 'pip install -e ".[all]" && pytest' in readme
