@@ -1,4 +1,4 @@
-"""Weight files: `X.weights.h5` with the record `X.weights.json` beside it, which says what the weights are for."""
+"""Weights files: `X.weights.h5`, and beside it the record `X.weights.json` of its builder, arguments and classes."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypedDict
 from urllib.parse import urldefrag
 
 import keras
@@ -18,16 +19,56 @@ SUFFIX = ".weights.h5"
 RECORD_SUFFIX = ".weights.json"
 MAX_RECORD_BYTES = 1_000_000
 MAX_WEIGHTS_BYTES = 4 * 2**30
-# Arguments of builders that were renamed, by the names in older records.
-RENAMED_ARGUMENTS = {"drop_connect": "drop_path_rate", "stochastic_depth": "drop_path_rate"}
+RENAMED_ARGUMENTS = {"drop_connect": "drop_path_rate", "stochastic_depth": "drop_path_rate"}  # in older records
 
 
-def save_weights(model: keras.Model, path: str | Path) -> Path:
-    """Writes a detector's weights and their record, so that a kill at any moment leaves a usable pair.
+class WeightsInfo(TypedDict, total=False):
+    """Optional facts in a record.
+
+    Attributes:
+        dataset: What the weights were trained on.
+        scores: Measured metrics by name.
+        license: Of the weights, as an SPDX identifier.
+        recipe: The command that trained them.
+    """
+
+    dataset: str
+    scores: dict[str, float]
+    license: str
+    recipe: str
+
+
+class WeightsRecord(WeightsInfo):
+    """The record of a weights file.
+
+    Attributes:
+        sha256: Hex digest of the weights file.
+        replaces: Digest of the file that the weights replaced, which is valid until the replacement is complete.
+        architecture: "builder", the builder's name, and its arguments by name.
+        class_names: Names in label order.
+    """
+
+    sha256: str
+    replaces: str | None
+    architecture: dict[str, Any]
+    class_names: list[str]
+
+
+def save_weights(
+    model: keras.Model,
+    path: str | Path,
+    *,
+    dataset: str | None = None,
+    scores: Mapping[str, float] | None = None,
+    license: str | None = None,
+    recipe: str | None = None,
+) -> Path:
+    """Writes a model's weights and their record; an interruption at any moment leaves a usable pair.
 
     Args:
-        model: A detector with `architecture` and `class_names`.
-        path: File ending in `.weights.h5`.
+        model: A detector, segmenter or classifier with `architecture` and `class_names`.
+        path: File ending in `.weights.h5`; `~` is expanded.
+        dataset, scores, license, recipe: Facts for the record, see `WeightsInfo`.
 
     Returns:
         The path written.
@@ -35,39 +76,42 @@ def save_weights(model: keras.Model, path: str | Path) -> Path:
     Raises:
         WeightsError: If the path has another ending or a weight is not finite.
     """
-    path = _check_suffix(path)
-    broken = [
+    path = _weights_path(path)
+    non_finite = [
         variable.path for variable in model.weights if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable)))
     ]
-    if broken:
+    if non_finite:
         raise WeightsError(
-            f"Expected finite weights to save in {path}, got NaN or infinity in {broken[0]} and {len(broken) - 1} more."
+            f"Expected finite weights to save in {path}, got NaN or infinity in {non_finite[0]} and "
+            f"{len(non_finite) - 1} more. Restore an earlier checkpoint and lower the learning rate."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name.removesuffix(SUFFIX)}.{os.getpid()}{SUFFIX}")
+    temporary = path.with_name(f".{path.name.removesuffix(SUFFIX)}.{os.getpid()}{SUFFIX}")
     with _without_optimizer(model):
-        model.save_weights(aside)
-    sync(aside)
+        model.save_weights(temporary)
+    sync(temporary)
+    rounded = None if scores is None else {key: float(value) for key, value in scores.items()}
+    info = {"dataset": dataset, "scores": rounded, "license": license, "recipe": recipe}
     record = {
-        "sha256": file_sha256(aside),
-        # Until the rename below is done the file of before stands under this name.
+        "sha256": file_sha256(temporary),
         "replaces": file_sha256(path) if path.exists() else None,
         "architecture": dict(model.architecture),
         "class_names": list(model.class_names),
+        **{key: value for key, value in info.items() if value is not None},
     }
     atomic_write(record_path(path), json.dumps(record, indent=1))
-    os.replace(aside, path)
+    os.replace(temporary, path)
     sync(path.parent)
     return path
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
-    """Loads weights whose record fits the detector.
+    """Loads weights whose record has the model's classes.
 
     Raises:
-        WeightsError: If the file or its record is missing, damaged, foreign, or made for other classes.
+        WeightsError: If the file or its record is missing, damaged, of another model, or of other classes.
     """
-    path = Path(path)
+    path = _weights_path(path)
     record = read_record(path)
     if list(record["class_names"]) != list(model.class_names):
         raise WeightsError(
@@ -79,114 +123,109 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
 
 
 def load_trunk(model: keras.Model, path: str | Path) -> None:
-    """Loads all weights but those of the class predictions: the start of training on other classes.
+    """Loads all weights but those of the class predictions, to fine-tune on other classes.
 
     Raises:
-        WeightsError: As `load_weights`, but for the classes.
+        WeightsError: If the file or its record is missing, damaged or of another model.
     """
-    path = Path(path)
+    path = _weights_path(path)
     read_record(path)
-    own = [(layer, layer.get_weights()) for layer in model.class_layers()]
+    class_weights = [(layer, layer.get_weights()) for layer in model.class_layers()]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras warns of each class layer, which is what is meant
+        warnings.simplefilter("ignore")  # Keras warns of the class layers, which are skipped on purpose
         _load(model, path, skip_mismatch=True)
-    for layer, values in own:
+    for layer, values in class_weights:
         layer.set_weights(values)
 
 
 def copy_layers(source: keras.Model, target: keras.Model) -> None:
-    """Gives every layer of `target` the weights of the layer of its name in `source`: those of a classifier's trunk
-    to the backbone of a detector.
+    """Copies to every layer of `target` the weights of the layer of the same name in `source`.
 
     Args:
-        source: A functional model; layers that `target` lacks, such as its head, are left out.
-        target: A functional model, whose names are the same; both of the same builder and options.
+        source: A functional model, such as a classifier; layers that `target` lacks are left out.
+        target: A functional model, such as a detector's backbone, of the same builder and options.
 
     Raises:
         WeightsError: If a layer is missing or has other shapes. Nothing is copied then.
     """
-    named = {layer.name: layer for layer in source.layers}
+    sources = {layer.name: layer for layer in source.layers}
     copies = []
     for layer in target.layers:
         if not layer.weights:
             continue
-        shapes = [tuple(weight.shape) for weight in layer.weights]
-        given = [tuple(weight.shape) for weight in named[layer.name].weights] if layer.name in named else None
-        if given != shapes:
+        expected, actual = _shapes(layer), _shapes(sources[layer.name]) if layer.name in sources else None
+        if actual != expected:
             raise WeightsError(
-                f"Expected {source.name} to have the layer {layer.name!r} with weights {shapes}, got "
-                f"{'no such layer' if given is None else given}. Build both with the same options."
+                f"Expected {source.name} to have the layer {layer.name!r} with weights {expected}, got "
+                f"{'no such layer' if actual is None else actual}. Build both with the same options."
             )
-        copies.append((layer, named[layer.name].get_weights()))
+        copies.append((layer, sources[layer.name].get_weights()))
     for layer, values in copies:
         layer.set_weights(values)
 
 
-def read_record(path: str | Path) -> dict:
-    """Reads the record beside a weights file, and checks the file against it.
-
-    Returns:
-        `{"sha256", "replaces", "architecture", "class_names"}`.
+def read_record(path: str | Path) -> WeightsRecord:
+    """Reads the record of a weights file and checks the file against it.
 
     Raises:
-        WeightsError: If either file is missing or damaged, or is not one of ours.
+        WeightsError: If the file or its record is missing, too large, damaged, or not of this package.
     """
-    path = _check_suffix(path)
-    beside = record_path(path)
+    path = _weights_path(path)
+    record_file = record_path(path)
     if not path.is_file():
         raise WeightsError(f"Expected a weights file at {path}, found none. Check the path.")
-    if not beside.is_file():
+    if not record_file.is_file():
         raise WeightsError(
-            f"Expected the record {beside} beside {path.name}, found none. Copy it too, or write both with "
+            f"Expected the record {record_file} beside {path.name}, found none. Copy it too, or write both with "
             "keras_lightdet.weights.save_weights."
         )
-    if beside.stat().st_size > MAX_RECORD_BYTES:
-        raise WeightsError(
-            f"Expected {beside} to be at most {MAX_RECORD_BYTES} bytes, got {beside.stat().st_size}. "
-            "It is no record of weights."
-        )
-    try:
-        record = json.loads(beside.read_text(encoding="utf-8"))
-        fits = (
-            isinstance(record["sha256"], str)
-            and isinstance(record["architecture"], dict)
-            and all(isinstance(name, str) for name in record["class_names"])
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsError(
-            f"Expected {beside} to be the record of {path.name}, could not read it ({error}). Copy it again."
-        ) from error
-    if not fits:
-        raise WeightsError(f"Expected {beside} to be the record of {path.name}, got other contents. Copy it again.")
-    size = path.stat().st_size
-    if size > MAX_WEIGHTS_BYTES:
-        raise WeightsError(
-            f"Expected {path} to be at most {MAX_WEIGHTS_BYTES} bytes, got {size}. "
-            "It is no weights file of this package."
-        )
+    for file, limit in ((record_file, MAX_RECORD_BYTES), (path, MAX_WEIGHTS_BYTES)):
+        if file.stat().st_size > limit:
+            raise WeightsError(
+                f"Expected {file} to be at most {limit} bytes, got {file.stat().st_size}. "
+                "It is not a file of this package."
+            )
+    record = _parse_record(record_file)
     digest = file_sha256(path)
-    if digest not in (record["sha256"], record.get("replaces")):
+    if digest not in (record["sha256"], record["replaces"]):
         raise WeightsError(
             f"Expected {path} to have the sha256 {record['sha256']} of its record, got {digest}: it is damaged or "
             "another file. Copy it again."
         )
-    architecture = {RENAMED_ARGUMENTS.get(key, key): value for key, value in record["architecture"].items()}
-    return {**record, "architecture": architecture}
+    return record
+
+
+def _parse_record(path: Path) -> WeightsRecord:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record.setdefault("replaces", None)
+        arguments = record["architecture"].items()
+        record["architecture"] = {RENAMED_ARGUMENTS.get(key, key): value for key, value in arguments}
+        valid = isinstance(record["sha256"], str) and all(isinstance(name, str) for name in record["class_names"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"Expected {path} to be a record of weights, got {error!r}. Copy it again.") from error
+    if not valid:
+        raise WeightsError(f"Expected {path} to be a record of weights, got other contents. Copy it again.")
+    return record
 
 
 def resolve_weights(weights: str | Path) -> Path:
-    """Returns the local path of `weights`: a path, or `https://...weights.h5#sha256=<hex>`, which is fetched once
-    into Keras' cache.
+    """Returns the local path of weights; those at an address are downloaded once, to the Keras cache.
+
+    Args:
+        weights: A path, or `https://...weights.h5#sha256=<64 hex digits>`. The record has the same address but for the
+            ending `.weights.json`.
 
     Raises:
-        WeightsError: If an address carries no sha256, or what it serves has another.
+        WeightsError: If an address has no sha256, cannot be downloaded, or serves a file with another sha256.
     """
     address, fragment = urldefrag(str(weights))
     if "://" not in address:
-        return Path(weights)
+        return Path(weights).expanduser()
     if not address.startswith("https://") or not fragment.startswith("sha256="):
         raise WeightsError(
-            f"Expected an address https://...{SUFFIX}#sha256=<64 hex digits>, got {weights}. Add the sum."
+            f"Expected an address https://...{SUFFIX}#sha256=<64 hex digits>, got {weights}. "
+            "Add the sha256 of the file."
         )
     digest = fragment.removeprefix("sha256=")
     name = f"{digest[:16]}-{Path(address).name}"
@@ -201,37 +240,13 @@ def resolve_weights(weights: str | Path) -> Path:
         )
     except Exception as error:  # get_file raises bare Exception for a failed download
         raise WeightsError(
-            f"Expected {address} to serve a file with sha256 {digest}, but: {error}. Check address and sum."
+            f"Expected {address} to serve a file with sha256 {digest}, but: {error}. Check the address and the sha256."
         ) from error
     return Path(path)
 
 
-def fill_arguments(given: Mapping, saved: Mapping, free: tuple[str, ...] = ()) -> dict:
-    """Fills the arguments of a builder that were left `None` from the record of weights.
-
-    Args:
-        given: The builder's arguments.
-        saved: The record's `architecture`, empty without weights.
-        free: Arguments that may differ from the saved ones.
-
-    Raises:
-        WeightsError: If a given argument contradicts the weights.
-    """
-    filled = {}
-    for key, value in given.items():
-        stands = saved.get(key)
-        if value is not None and stands is not None and key not in free and _plain(value) != _plain(stands):
-            raise WeightsError(
-                f"Expected {key} to be left out or {stands!r}, as the weights say, got {value!r}. To start from these "
-                "weights with another architecture or other classes, build without weights and call "
-                "keras_lightdet.weights.load_trunk(model, path)."
-            )
-        filled[key] = value if value is not None else stands
-    return filled
-
-
 def record_path(path: Path) -> Path:
-    """Returns where the record of a weights file stands."""
+    """Returns the path of the record of a weights file."""
     return path.with_name(path.name.removesuffix(SUFFIX) + RECORD_SUFFIX)
 
 
@@ -240,12 +255,14 @@ def _load(model: keras.Model, path: Path, *, skip_mismatch: bool) -> None:
         with _without_optimizer(model):
             model.load_weights(path, skip_mismatch=skip_mismatch)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"Expected {path} to fit {model.name}, but: {error}") from error
+        raise WeightsError(
+            f"Expected {path} to fit {model.name}, but: {error}. Build the model by its record."
+        ) from error
 
 
 @contextmanager
 def _without_optimizer(model: keras.Model) -> Iterator[None]:
-    """Keras writes the optimizer's variables with the weights, four times the size under Adam and averaging."""
+    """Detaches the optimizer, whose variables Keras would save too: four times the size with Adam and an EMA."""
     optimizer, model.optimizer = getattr(model, "optimizer", None), None
     try:
         yield
@@ -253,15 +270,16 @@ def _without_optimizer(model: keras.Model) -> Iterator[None]:
         model.optimizer = optimizer
 
 
-def _check_suffix(path: str | Path) -> Path:
-    path = Path(path)
+def _weights_path(path: str | Path) -> Path:
+    """Expands `~` and checks the ending."""
+    path = Path(path).expanduser()
     if not path.name.endswith(SUFFIX):
         raise WeightsError(
             f"Expected a file ending in {SUFFIX}, got {path}. "
-            "Only weights are loaded here, never whole models or pickles."
+            "Only weights are loaded, never whole models or pickles: give a file that save_weights wrote."
         )
     return path
 
 
-def _plain(value):
-    return json.loads(json.dumps(value))
+def _shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in layer.weights]

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from keras_lightdet.errors import WeightsError
-from keras_lightdet.weights import copy_layers, fill_arguments, load_weights, read_record, resolve_weights
+from keras_lightdet.weights import copy_layers, load_weights, read_record, resolve_weights
 
 
 @dataclass(frozen=True)
@@ -141,3 +141,31 @@ def _names(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
             f"Expected {num_classes} class_names, got {len(names)}: {list(names)!r}. Leave num_classes out."
         )
     return tuple(names)
+
+
+def fill_arguments(given: Mapping, saved: Mapping, free: tuple[str, ...] = ()) -> dict:
+    """Fills the arguments of a builder that were left `None` from the record of weights.
+
+    Args:
+        given: The builder's arguments.
+        saved: The record's `architecture`, empty without weights.
+        free: Arguments that may differ from the saved ones.
+
+    Raises:
+        WeightsError: If a given argument contradicts the weights.
+    """
+    filled = {}
+    for key, value in given.items():
+        stands = saved.get(key)
+        if value is not None and stands is not None and key not in free and _plain(value) != _plain(stands):
+            raise WeightsError(
+                f"Expected {key} to be left out or {stands!r}, as the weights say, got {value!r}. To start from these "
+                "weights with another architecture or other classes, build without weights and call "
+                "keras_lightdet.weights.load_trunk(model, path)."
+            )
+        filled[key] = value if value is not None else stands
+    return filled
+
+
+def _plain(value):
+    return json.loads(json.dumps(value))

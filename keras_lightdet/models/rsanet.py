@@ -1,8 +1,10 @@
 """RSANet: LCNet, the residual semantic-guided attention pyramid, and a grid prediction (Zhou et al. 2021)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras import layers
@@ -10,17 +12,13 @@ from keras import layers
 from keras_lightdet.backbones import LCNet
 from keras_lightdet.backbones.lcnet import REPEATS, STRIDE, WIDTHS
 from keras_lightdet.boxes import GridAnchors, SelectSpec
+from keras_lightdet.builder import BACKBONE, DERIVED, builder
 from keras_lightdet.detection import GridObjective, OneStageDetector
 from keras_lightdet.layers import NearestUpsample2D, conv_bn_act, depthwise_bn_act
-from keras_lightdet.models.building import check_input_shape, check_variant, choose_arguments
-from keras_lightdet.weights import load_weights
+from keras_lightdet.types import InputShape, Tensors
 
 STRIDES = (8, 16, 32)
-OBJECT_PRIOR = 0.01  # share of anchors with an object, which the objectness starts at (Lin et al. 2017, section 4.1)
-VARIANTS = {
-    "voc": {"num_classes": 20, "input_shape": (416, 416, 3)},
-    "coco": {"num_classes": 80, "input_shape": (320, 320, 3)},
-}
+OBJECT_PRIOR = 0.01  # initial objectness: the share of anchors with an object (Lin et al. 2017, section 4.1)
 ANCHOR_SIDE = 416
 # YOLOv3's clusters on COCO at 416 pixels (Redmon and Farhadi 2018, section 2.3).
 ANCHOR_SIZES = (
@@ -28,112 +26,26 @@ ANCHOR_SIZES = (
     ((30, 61), (62, 45), (59, 119)),
     ((116, 90), (156, 198), (373, 326)),
 )
+SELECT = SelectSpec()
+
+AnchorSizes = tuple[tuple[tuple[float, float], ...], ...]
 
 
-def RSANet(  # noqa: N802 - builders are CapWords
-    num_classes: int | None = None,
-    input_shape: tuple[int, int, int] | None = None,
-    *,
-    variant: str = "voc",
-    weights: str | Path | None = None,
-    class_names: Sequence[str] | None = None,
-    anchors: Sequence | None = None,
-    widths: Sequence[int] | None = None,
-    repeats: Sequence[int] | None = None,
-    dsm: str | None = None,
-    rsam: bool | None = None,
-    activation: str | None = None,
-    select: SelectSpec | None = None,
-    name: str | None = None,
-) -> OneStageDetector:
-    """Builds RSANet, a one-stage detector on strides 8, 16 and 32.
+@dataclass(frozen=True)
+class Variant:
+    """The classes and the input of one of the paper's data sets."""
 
-    The paper names the modules and the cost; widths, the sum in the DSM and the 1x1 predictions are the reading that
-    meets its VOC figures (3.24 M parameters, 3.54 B FLOPs at 416). What is `None` comes from the record of
-    `weights`, else from the variant.
-
-    Args:
-        num_classes: Classes to tell apart (20 and 80 in the variants).
-        input_shape: `(height, width, 3)` in pixels, multiples of 32.
-        variant: "voc" (416, 20 classes) or "coco" (320, 80 classes). The paper's COCO model has 4.35 M parameters,
-            which no change of the classes alone explains: `widths=(32, 64, 128, 256, 640)` gives 4.39 M.
-        weights: A `.weights.h5` of ours with its record, or its `https` address with `#sha256=`; `None` starts from
-            noise.
-        class_names: Names in label order; "class 0", "class 1", .. where neither this nor `weights` tells.
-        anchors: `(width, height)` in pixels of the input, `[3 levels][anchors a cell][2]`; else YOLOv3's nine,
-            scaled to the input.
-        widths, repeats, dsm, activation: See `LCNet`.
-        rsam: `False` replaces the attention modules by the sums of a plain pyramid (the paper's ablation).
-        select: How detections are chosen from the decoded boxes.
-        name: Name of the model.
-
-    Returns:
-        The detector; raw outputs `{"box_deltas" [B, N, 4], "objectness" [B, N], "class_logits" [B, N, num_classes]}`.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-        WeightsError: If the weights are damaged or contradict an argument.
-
-    Reference:
-        Zhou et al., "RSANet: Towards Real-Time Object Detection with Residual Semantic-Guided Attention Feature Pyramid
-        Network", Mobile Networks and Applications, 2021.
-    """
-    check_variant(variant, VARIANTS)
-    given = {
-        "num_classes": num_classes,
-        "input_shape": input_shape,
-        "anchors": anchors,
-        "widths": widths,
-        "repeats": repeats,
-        "dsm": dsm,
-        "rsam": rsam,
-        "activation": activation,
-    }
-    defaults = {
-        **VARIANTS[variant],
-        "widths": WIDTHS,
-        "repeats": REPEATS,
-        "dsm": "add",
-        "rsam": True,
-        "activation": "leaky_relu",
-    }
-    choice = choose_arguments(given, defaults, builder="RSANet", weights=weights, class_names=class_names)
-    chosen = choice.arguments
-    check_input_shape(chosen["input_shape"], STRIDE)
-    height, width, _ = chosen["input_shape"]
-    saved_shape = choice.saved.get("input_shape", chosen["input_shape"])
-    grid = _anchors(chosen["anchors"], (height, width), saved_shape if anchors is None else chosen["input_shape"])
-    network = _network(chosen, grid.per_cell)
-    chosen["anchors"] = grid.sizes
-    detector = OneStageDetector(
-        network,
-        GridObjective(grid),
-        class_names=choice.class_names,
-        input_size=(height, width),
-        select=select or SelectSpec(),
-        architecture=choice.architecture,
-        name=name or "rsanet",
-    )
-    if choice.weights is not None:
-        load_weights(detector, choice.weights)
-    return detector
+    num_classes: int
+    input_shape: InputShape
 
 
-def _network(chosen: dict, anchors_per_cell: int) -> keras.Model:
-    images = keras.Input((None, None, 3), name="images")
-    backbone = LCNet(
-        widths=chosen["widths"],
-        repeats=chosen["repeats"],
-        dsm=chosen["dsm"],
-        activation=chosen["activation"],
-        name="backbone",
-    )
-    pyramid = _rsafpn(backbone(images), rsam=chosen["rsam"], activation=chosen["activation"])
-    return keras.Model(images, _predict(pyramid, chosen["num_classes"], anchors_per_cell), name="network")
+VARIANTS = {"voc": Variant(20, (416, 416, 3)), "coco": Variant(80, (320, 320, 3))}
+
+# Neck
 
 
-def _rsafpn(features: dict, *, rsam: bool, activation: str) -> dict:
-    """Refines the levels from coarse to fine (fig. 4): P5 as it is, P4 by P5, P3 by P4."""
+def _rsafpn(features: Tensors, *, rsam: bool, activation: str) -> Tensors:
+    """RSAFPN, from coarse to fine (fig. 4): P5 is passed through, P4 refined by P5, P3 by P4."""
     fuse = _rsam if rsam else _plain_sum
     pyramid = {"P5": features["P5"]}
     for level, coarser in (("P4", "P5"), ("P3", "P4")):
@@ -142,12 +54,12 @@ def _rsafpn(features: dict, *, rsam: bool, activation: str) -> dict:
 
 
 def _rsam(high: keras.KerasTensor, low: keras.KerasTensor, *, activation: str, name: str) -> keras.KerasTensor:
-    """Residual semantic-guided attention module (fig. 5): the coarse map is added in, and weighs the channels."""
+    """Residual semantic-guided attention module (fig. 5): fuses the coarse map, which also weighs the channels."""
     width = low.shape[-1]
     reduced = conv_bn_act(high, width, activation=activation, name=f"{name}_reduce")
-    enlarged = NearestUpsample2D(2, name=f"{name}_enlarge")(reduced)
-    joined = layers.Concatenate(name=f"{name}_concat")([enlarged, low])
-    fused = _lccu(joined, width, activation=activation, name=f"{name}_lccu")
+    upsampled = NearestUpsample2D(2, name=f"{name}_upsample")(reduced)
+    concatenated = layers.Concatenate(name=f"{name}_concat")([upsampled, low])
+    fused = _lccu(concatenated, width, activation=activation, name=f"{name}_lccu")
     attention = _cam(reduced, width, name=f"{name}_cam")
     weighted = layers.Multiply(name=f"{name}_weigh")([fused, attention])
     return layers.Add(name=f"{name}_add")([fused, weighted])
@@ -168,36 +80,113 @@ def _cam(x: keras.KerasTensor, width: int, *, name: str) -> keras.KerasTensor:
 
 
 def _plain_sum(high: keras.KerasTensor, low: keras.KerasTensor, *, activation: str, name: str) -> keras.KerasTensor:
-    """The pyramid without attention: reduce, enlarge, add (Lin et al. 2017, fig. 3)."""
+    """The pyramid without attention: reduce, upsample, add (Lin et al. 2017, fig. 3)."""
     reduced = conv_bn_act(high, low.shape[-1], activation=activation, name=f"{name}_reduce")
-    return layers.Add(name=f"{name}_add")([NearestUpsample2D(2, name=f"{name}_enlarge")(reduced), low])
+    return layers.Add(name=f"{name}_add")([NearestUpsample2D(2, name=f"{name}_upsample")(reduced), low])
 
 
-def _predict(pyramid: dict, num_classes: int, anchors_per_cell: int) -> dict:
-    """Predicts by 1x1s; boxes, objectness and classes apart, so that each keeps its own scale in an int8 file."""
+# Heads
+
+
+def _predict(pyramid: Tensors, num_classes: int, anchors_per_cell: int) -> Tensors:
+    """Predicts by separate 1x1 convolutions for boxes, objectness and classes: each has its own scale in int8."""
     prior = keras.initializers.Constant(-math.log((1 - OBJECT_PRIOR) / OBJECT_PRIOR))
-    parts = {
-        "box_deltas": ("box", 4, "zeros"),
-        "objectness": ("objectness", 1, prior),
-        "class_logits": ("class", num_classes, "zeros"),
+    outputs = {
+        "box_deltas": ("box", (4,), "zeros"),
+        "objectness": ("objectness", (), prior),
+        "class_logits": ("class", (num_classes,), "zeros"),
     }
     raw = {}
-    for key, (part, depth, bias) in parts.items():
+    for output, (suffix, shape, bias) in outputs.items():
         rows = []
         for level, x in pyramid.items():
-            name = f"{level.lower()}_{part}"
-            small = keras.initializers.RandomNormal(stddev=0.01)  # all anchors start alike, at the bias
-            x = layers.Conv2D(anchors_per_cell * depth, 1, kernel_initializer=small, bias_initializer=bias, name=name)(
-                x
-            )
-            rows.append(layers.Reshape((-1, depth) if depth > 1 or part == "class" else (-1,), name=f"{name}_rows")(x))
-        raw[key] = layers.Concatenate(axis=1, dtype="float32", name=key)(rows)
+            name = f"{level.lower()}_{suffix}"
+            small = keras.initializers.RandomNormal(stddev=0.01)  # so that all anchors start near the bias
+            filters = anchors_per_cell * math.prod(shape)
+            x = layers.Conv2D(filters, 1, kernel_initializer=small, bias_initializer=bias, name=name)(x)
+            rows.append(layers.Reshape((-1, *shape), name=f"{name}_rows")(x))
+        raw[output] = layers.Concatenate(axis=1, dtype="float32", name=output)(rows)
     return raw
 
 
-def _anchors(sizes: Sequence | None, input_size: tuple[int, int], made_for: Sequence[int]) -> GridAnchors:
-    """Returns the anchors in pixels of this input, where the sizes given are in pixels of `made_for`."""
-    if sizes is None:
-        return GridAnchors(STRIDES, ANCHOR_SIZES).scaled(math.sqrt(input_size[0] * input_size[1]) / ANCHOR_SIDE)
-    factor = math.sqrt(input_size[0] * input_size[1] / (made_for[0] * made_for[1]))
-    return GridAnchors(STRIDES, tuple(tuple(tuple(size) for size in level) for level in sizes)).scaled(factor)
+def _anchors(sizes: AnchorSizes | None, input_shape: InputShape) -> GridAnchors:
+    """Returns the anchors of `sizes`, in pixels of the input, else YOLOv3's scaled to the input."""
+    if sizes is not None:
+        return GridAnchors(STRIDES, sizes)
+    return GridAnchors(STRIDES, ANCHOR_SIZES).scaled(math.sqrt(math.prod(input_shape[:2])) / ANCHOR_SIDE)
+
+
+def _scale_recorded_anchors(recorded: dict[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Scales the anchors of a record, in pixels of its own input, to the input that the caller passes."""
+    if "anchors" not in recorded or "anchors" in explicit or "input_shape" not in explicit:
+        return recorded
+    old, new = (math.prod(arguments["input_shape"][:2]) for arguments in (recorded, explicit))
+    return {**recorded, "anchors": GridAnchors(STRIDES, recorded["anchors"]).scaled(math.sqrt(new / old)).sizes}
+
+
+# Model
+
+
+@builder(VARIANTS, overridable=("input_shape", "variant"), input_multiple=STRIDE, adapt_record=_scale_recorded_anchors)
+def RSANet(  # noqa: N802 - builders are CapWords
+    num_classes: int = DERIVED,
+    input_shape: InputShape = DERIVED,
+    *,
+    variant: str = "voc",
+    weights: str | Path | None = None,
+    class_names: Sequence[str] = DERIVED,
+    anchors: AnchorSizes | None = None,
+    widths: Sequence[int] = WIDTHS,
+    repeats: Sequence[int] = REPEATS,
+    dsm: str = "add",
+    rsam: bool = True,
+    activation: str = "leaky_relu",
+    select: SelectSpec = SELECT,
+    name: str = "rsanet",
+) -> OneStageDetector:
+    """Builds RSANet, a one-stage detector on strides 8, 16 and 32.
+
+    The paper states the modules and the cost; widths, the sum in the DSM and the 1x1 predictions are the reading that
+    meets its VOC figures (3.24 M parameters, 3.54 B FLOPs at 416). Arguments that are left out come from the record of
+    `weights`, else from the variant.
+
+    Args:
+        num_classes: Number of classes; the variant's.
+        input_shape: `(height, width, 3)` in pixels, multiples of 32; the variant's.
+        variant: "voc" (416, 20 classes) or "coco" (320, 80 classes). The paper's COCO model has 4.35 M parameters,
+            which no change of the classes alone explains: `widths=(32, 64, 128, 256, 640)` gives 4.39 M.
+        weights: A `.weights.h5` of this package with its record, or its `https` address with `#sha256=`; random
+            initialization if left out.
+        class_names: Names in label order; those of `weights`, else "class 0", "class 1", ..
+        anchors: `(width, height)` in pixels of the input, `[3 levels][anchors per cell][2]`; YOLOv3's nine, scaled to
+            the input. Those of `weights` are scaled to the input, too.
+        widths, repeats, dsm, activation: See `LCNet`.
+        rsam: Whether attention modules (RSAM) join the levels, or the sums of a plain pyramid (the paper's ablation).
+        select: How detections are selected from the decoded boxes.
+        name: Name of the model.
+
+    Returns:
+        The detector; raw outputs `{"box_deltas" [B, N, 4], "objectness" [B, N], "class_logits" [B, N, num_classes]}`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        WeightsError: If the weights are damaged or contradict an argument.
+
+    Reference:
+        Zhou et al., "RSANet: Towards Real-Time Object Detection with Residual Semantic-Guided Attention Feature Pyramid
+        Network", Mobile Networks and Applications, 2021.
+    """
+    grid = _anchors(anchors, input_shape)
+    images = keras.Input((None, None, 3), name="images")
+    backbone = LCNet(widths=widths, repeats=repeats, dsm=dsm, activation=activation, name=BACKBONE)
+    pyramid = _rsafpn(backbone(images), rsam=rsam, activation=activation)
+    raw = _predict(pyramid, num_classes, grid.per_cell)
+    return OneStageDetector(
+        keras.Model(images, raw, name="network"),
+        GridObjective(grid),
+        class_names=class_names,
+        input_size=input_shape[:2],
+        select=select,
+        architecture={"anchors": grid.sizes},
+        name=name,
+    )

@@ -1,0 +1,219 @@
+"""The decorator of model builders: it resolves and checks their arguments, and loads weights into the model.
+
+An argument's value is the first of: what the caller passes, unless it is `None`; the record of `weights`; the field of
+the same name in the row of the variant; the default in the signature.
+"""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import keras
+
+from keras_lightdet.errors import WeightsError
+from keras_lightdet.weights import copy_layers, load_weights, read_record, resolve_weights
+
+Params = ParamSpec("Params")
+Model = TypeVar("Model", bound=keras.Model)
+
+DERIVED: Any = None  # default of an argument whose value depends on the variant or on the weights
+BACKBONE = "backbone"  # name of the layer that is the backbone
+WEIGHTS_ARGUMENTS = ("weights", "weights_backbone")  # of the decorator alone
+NOT_RECORDED = ("class_names", "sample", "select", "loss", "name")  # change neither the network nor its weights
+
+
+def builder(
+    variants: Mapping[str, Any],
+    *,
+    overridable: Collection[str] = ("input_shape",),
+    input_multiple: int = 1,
+    backbone: Callable[..., keras.Model] | None = None,
+    copy_backbone: Callable[[keras.Model, Any], None] | None = None,
+    adapt_record: Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None,
+) -> Callable[[Callable[Params, Model]], Callable[Params, Model]]:
+    """Decorates the builder of a model.
+
+    The builder's signature has `num_classes`, `input_shape`, `variant`, `weights`, `class_names` and the architecture's
+    own arguments. Its body receives each argument's value, and the names of all classes as `class_names`.
+
+    Args:
+        variants: The published sizes by name; a row's fields and properties are the defaults of the arguments of the
+            same names.
+        overridable: Arguments that may differ from the record of `weights`.
+        input_multiple: What the sides of `input_shape` are multiples of.
+        backbone: Builds the model's backbone from the arguments it names, and the classifier of the same layers if
+            `num_classes` is given.
+        copy_backbone: Copies that classifier (first argument) into the model (second); `None` copies it into the
+            layer `BACKBONE`.
+        adapt_record: Returns the recorded arguments (first) as they apply to the arguments the caller passes (second).
+
+    Returns:
+        A decorator. The model it builds has `architecture`: the builder's name, all arguments, and the entries of the
+        `architecture` that the body gave the model.
+    """
+
+    def decorate(build: Callable[Params, Model]) -> Callable[Params, Model]:
+        name, signature, body = build.__name__, inspect.signature(build), cast(Callable[..., Model], build)
+        defaults = {key: parameter.default for key, parameter in signature.parameters.items()}
+
+        @functools.wraps(build)
+        def build_with_weights(*args: Params.args, **kwargs: Params.kwargs) -> Model:
+            passed = signature.bind(*args, **kwargs).arguments
+            explicit = {key: value for key, value in passed.items() if value is not None}
+            weights, weights_backbone = (explicit.pop(key, None) for key in WEIGHTS_ARGUMENTS)
+            path, recorded, class_names = _read_weights(name, weights, weights_backbone)
+            if "class_names" in explicit:
+                explicit.setdefault("num_classes", len(explicit["class_names"]))
+            _check_contradictions(explicit, recorded, overridable)
+            if adapt_record and recorded:
+                recorded = adapt_record(recorded, explicit)
+            arguments = _resolve(explicit, recorded, variants, defaults)
+            check_input_shape(arguments["input_shape"], input_multiple)
+            arguments["class_names"] = _class_names(arguments["class_names"] or class_names, arguments["num_classes"])
+            model = body(**arguments)
+            architecture = {key: value for key, value in arguments.items() if key not in NOT_RECORDED}
+            model.architecture = {"builder": name, **architecture, **model.architecture}
+            if path is not None:
+                load_weights(model, path)
+            if weights_backbone is not None and backbone is not None:
+                classifier = load_classifier(_bind(backbone, arguments), weights_backbone)
+                (copy_backbone or _copy_into_layer)(classifier, model)
+            return model
+
+        return build_with_weights
+
+    return decorate
+
+
+def load_classifier(build: Callable[..., keras.Model], weights: str | Path) -> keras.Model:
+    """Loads the classifier whose layers a model's backbone has.
+
+    Args:
+        build: Builds it, given `num_classes`.
+        weights: Its `.weights.h5` with its record, or its address, see `weights.resolve_weights`.
+
+    Raises:
+        WeightsError: If the file or its record is missing or damaged, or is of another builder or other options.
+    """
+    path = resolve_weights(weights)
+    record = read_record(path)
+    classifier = build(num_classes=max(len(record["class_names"]), 1))
+    expected, actual = _as_json(classifier.architecture), record["architecture"]
+    name = expected["builder"]
+    if name != actual.get("builder"):
+        raise WeightsError(
+            f"Expected weights_backbone to be a classifier {name}, got {path} of {actual.get('builder')}. "
+            f"Give the weights of keras_lightdet.backbones.{name}(num_classes=..), written by "
+            "keras_lightdet.weights.save_weights; those of a detector go to weights=."
+        )
+    differing = [key for key in {**expected, **actual} if expected.get(key) != actual.get(key)]
+    if differing:
+        wanted, got = ({key: options.get(key) for key in differing} for options in (expected, actual))
+        raise WeightsError(
+            f"Expected weights_backbone to be a {name} with {wanted}, got {path} with {got}. Build the detector with "
+            "the options of the weights, or give weights with those of the detector."
+        )
+    classifier.class_names = tuple(record["class_names"])
+    load_weights(classifier, path)
+    return classifier
+
+
+def check_choice(argument: str, value: object, choices: Collection[Any]) -> None:
+    """Raises a `ValueError` that lists the choices for a value that is not among them."""
+    if value not in list(choices):  # a list also compares values that cannot be hashed
+        raise ValueError(f"Expected {argument} to be one of {sorted(choices)}, got {value!r}.")
+
+
+def check_input_shape(input_shape: Sequence[int], multiple: int = 1) -> None:
+    """Raises a `ValueError` for a shape that is not `(height, width, 3)` with sides in multiples of `multiple`."""
+    height_and_width = input_shape[:2]
+    if (
+        len(input_shape) != 3
+        or input_shape[2] != 3
+        or not all(x and x > 0 and x % multiple == 0 for x in height_and_width)
+    ):
+        raise ValueError(
+            f"Expected input_shape (height, width, 3) with sides in multiples of {multiple}, "
+            f"got {tuple(input_shape)!r}."
+        )
+
+
+def _read_weights(
+    name: str, weights: str | Path | None, weights_backbone: str | Path | None
+) -> tuple[Path | None, dict[str, Any], list[str] | None]:
+    """Returns the path of `weights`, the arguments in its record and the names of its classes."""
+    if weights is None:
+        return None, {}, None
+    if weights_backbone is not None:
+        raise ValueError(
+            f"Expected weights or weights_backbone, got {weights!r} and {weights_backbone!r}. Leave the second out: "
+            "the weights of a model contain those of its backbone."
+        )
+    path = resolve_weights(weights)
+    record = read_record(path)
+    recorded_name = record["architecture"].get("builder", name)
+    if recorded_name != name:
+        raise WeightsError(
+            f"Expected weights to be those of a {name}, got {path} of {recorded_name}. Build a {recorded_name} for "
+            "them; weights of a classifier go to weights_backbone=."
+        )
+    architecture = record["architecture"].items()
+    recorded = {key: value for key, value in architecture if value is not None and key not in NOT_RECORDED}
+    return path, recorded, record["class_names"]
+
+
+def _check_contradictions(
+    explicit: Mapping[str, Any], recorded: Mapping[str, Any], overridable: Collection[str]
+) -> None:
+    for key, value in explicit.items():
+        if key in recorded and key not in overridable and _as_json(value) != recorded[key]:
+            raise WeightsError(
+                f"Expected {key} to be left out or {recorded[key]!r}, as in the record of the weights, got {value!r}. "
+                "To start from these weights with another architecture or other classes, build without weights and "
+                "call keras_lightdet.weights.load_trunk(model, path)."
+            )
+
+
+def _resolve(
+    explicit: Mapping[str, Any], recorded: Mapping[str, Any], variants: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the value of each of the builder's arguments but those of `WEIGHTS_ARGUMENTS`."""
+    variant = {**defaults, **recorded, **explicit}["variant"]
+    check_choice("variant", variant, variants)
+    row = {key: getattr(variants[variant], key) for key in defaults if hasattr(variants[variant], key)}
+    values = {**defaults, **row, **recorded, **explicit}
+    return {key: _as_tuples(values[key]) for key in defaults if key not in WEIGHTS_ARGUMENTS}
+
+
+def _class_names(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(f"class {index}" for index in range(num_classes))
+    if len(names) != num_classes:
+        raise ValueError(
+            f"Expected {num_classes} class_names, got {len(names)}: {list(names)!r}. Leave num_classes out."
+        )
+    return tuple(names)
+
+
+def _bind(backbone: Callable[..., keras.Model], arguments: Mapping[str, Any]) -> Callable[..., keras.Model]:
+    """Returns `backbone` with the arguments it names, of which only `num_classes` is left."""
+    names = set(inspect.signature(backbone).parameters) - {"num_classes"}
+    return functools.partial(backbone, **{key: arguments[key] for key in names})
+
+
+def _copy_into_layer(classifier: keras.Model, model: keras.Model) -> None:
+    layers = [layer for network in model.layers for layer in getattr(network, "layers", ())]
+    copy_layers(classifier, next(layer for layer in layers if layer.name == BACKBONE))
+
+
+def _as_json(value: Any) -> Any:
+    """Returns the value as a record stores it."""
+    return json.loads(json.dumps(value))
+
+
+def _as_tuples(value: Any) -> Any:
+    """Returns a value of a record with tuples for its lists."""
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
