@@ -1,8 +1,8 @@
 """What the networks cost beside what their authors publish: `costs.csv`, and the same as a table of Markdown.
 
-    python recipes/print_costs.py                      # the table, from costs.csv, at once
-    python recipes/print_costs.py --readme README.md   # writes it between that file's two marks
-    python recipes/print_costs.py --recount            # builds every network and writes costs.csv anew, half an hour
+    python recipes/print_costs.py                        # the table, from costs.csv, at once
+    python recipes/print_costs.py --write docs/costs.md  # writes it between that file's two marks
+    python recipes/print_costs.py --recount              # builds every network, writes costs.csv anew; half an hour
 
 Parameters are the trainable ones, batch norms included; multiply-adds are those of convolutions and dense layers for
 one image of `side` pixels, height x width where these differ. A row whose model is a backbone is its classifier of
@@ -23,7 +23,7 @@ COMPARED = (
     ("parameters", "published_parameters_m", "parameters_differ_percent", 1e6),
     ("macs_m", "published_macs_m", "macs_differ_percent", 1.0),
 )
-MARKS = ("<!-- costs: written by recipes/print_costs.py --readme -->", "<!-- costs end -->")
+MARKS = ("<!-- costs: written by recipes/print_costs.py --write -->", "<!-- costs end -->")
 FEATURES_ONLY = ("LCNet",)
 
 
@@ -96,8 +96,8 @@ def main(args: argparse.Namespace) -> None:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-    if args.readme:
-        args.readme.write_text(put_table(args.readme.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    if args.write:
+        args.write.write_text(put_table(args.write.read_text(encoding="utf-8"), rows), encoding="utf-8")
     else:
         print(table(rows))
 
@@ -105,5 +105,5 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recount", action="store_true", help="build every network and write costs.csv anew")
-    parser.add_argument("--readme", type=Path, help="write the table into this file instead of printing it")
+    parser.add_argument("--write", type=Path, help="write the table into this file instead of printing it")
     main(parser.parse_args())

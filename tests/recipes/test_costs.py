@@ -132,8 +132,8 @@ def test_the_table_tells_differences_in_percent():
     assert LEDGER["table"]([unpublished]).splitlines()[-1].count("%") == 0
 
 
-def test_the_readme_has_the_ledgers_table():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_cost_page_has_the_table_of_the_ledger():
+    text = (ROOT / "docs" / "costs.md").read_text(encoding="utf-8")
     assert LEDGER["put_table"](text, ROWS) == text
 
 
