@@ -26,7 +26,7 @@ from keras_lightdet.deploy.mediapipe_check import (
     in_whole_pixels,
 )
 from keras_lightdet.deploy.postprocess import CUSTOM_OP
-from keras_lightdet.deploy.verify import count_partitions, list_ops, require_allowed_ops
+from keras_lightdet.deploy.verify import count_partitions, list_ops, check_allowed_ops
 from keras_lightdet.detection.detections import SHOWN_SCORE, Detections
 from keras_lightdet.errors import LightdetError
 from keras_lightdet.evaluation import class_table, evaluate_coco, evaluate_voc, predict_detection
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> list[str]:
     print(f"{args.tflite}: {len(content) / 1e6:.2f} MB, {sum(ops.values())} ops", end=", ")
     print(f"{count_partitions(content)} XNNPACK partitions")
     print("  ".join(f"{name} {count}" for name, count in ops.items()))
-    require_allowed_ops(content, custom_ops=[CUSTOM_OP] if CUSTOM_OP in ops else ())
+    check_allowed_ops(content, custom_ops=[CUSTOM_OP] if CUSTOM_OP in ops else ())
     if is_segmenter(content):
         return check_segmenter(args, int8="QUANTIZE" in ops)
     detector = TFLiteDetector(args.tflite)

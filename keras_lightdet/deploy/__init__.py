@@ -1,4 +1,4 @@
-"""From a trained detector or segmenter to a checked .tflite, and back to its answers."""
+"""Exports trained detectors and segmenters to verified .tflite files, and runs such files."""
 
 from keras_lightdet.deploy.export_detection import ExportReport, export_detection
 from keras_lightdet.deploy.export_segmentation import SegmenterReport, export_segmentation
@@ -10,7 +10,7 @@ __all__ = [
     "SegmenterReport",
     "TFLiteDetector",
     "TFLiteSegmenter",
-    "export_segmentation",
     "export_detection",
+    "export_segmentation",
     "read_labels",
 ]

@@ -1,47 +1,47 @@
-"""A trained segmenter to a checked .tflite file, in the form MediaPipe's ImageSegmenter takes."""
+"""Exports a trained segmenter to a verified .tflite file in the form that MediaPipe's ImageSegmenter takes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.deploy import convert, verify
-from keras_lightdet.deploy.export_detection import CALIBRATION_IMAGES, put_in_place, require_float32
+from keras_lightdet.deploy import verify
+from keras_lightdet.deploy.calibration import IMAGES, Sample
+from keras_lightdet.deploy.export_detection import prepare_calibration, write_if_verified
 from keras_lightdet.deploy.metadata import add_segmenter_metadata
-from keras_lightdet.deploy.runtime import MASKS, Graph
+from keras_lightdet.deploy.runtime import MASKS, TFLiteGraph
 from keras_lightdet.deploy.segments import (
+    check_merged,
     compare_with_keras,
-    compared,
-    convert_part,
-    extend,
-    join,
-    require_same_whole,
+    comparison_samples,
+    convert_stage,
+    merge,
+    run_and_append,
 )
 from keras_lightdet.errors import ExportError
-from keras_lightdet.images import resize_image
+from keras_lightdet.files import StrPath, expand_user
 from keras_lightdet.inference_stage import InferenceStage
 from keras_lightdet.layers import resize_maps
 from keras_lightdet.segmentation import SegmentationModel
 from keras_lightdet.segmentation.model import MAIN
+from keras_lightdet.types import Size, Tensors
 
 ACTIVATIONS = ("softmax", "none")
-_JOIN_TOLERANCE = 1e-4
+_MERGE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class SegmenterReport:
-    """What was written and how it compares with the Keras model.
+    """The written file and how it compares with the Keras model.
 
     Attributes:
         path: The file.
         num_bytes: Its size.
-        ops: How often each op occurs, by name.
-        partitions: Pieces of the graph that XNNPACK, the CPU delegate, takes.
-        raw_errors: Root mean square error of the logits, as a share of their standard deviation.
-        same_pixels: Share of the compared images' pixels to which file and model give the same class.
+        ops: Number of operators by name.
+        partitions: Number of subgraphs that XNNPACK, the CPU delegate, takes.
+        raw_errors: Root mean square error of the logits, as a fraction of their standard deviation.
+        same_pixels: Fraction of the compared images' pixels to which file and model give the same class.
     """
 
     path: str
@@ -54,68 +54,66 @@ class SegmenterReport:
 
 def export_segmentation(
     model: SegmentationModel,
-    path: str | Path,
+    path: StrPath,
     *,
     quantize: str = "none",
     activation: str = "softmax",
-    output_size: tuple[int, int] | None = None,
+    output_size: Size | None = None,
     calibration: Iterable[np.ndarray],
 ) -> SegmenterReport:
-    """Exports a segmenter, compares the file with the model, and only then puts it in its place.
+    """Exports a segmenter, compares the file with the model, and writes it only if they agree.
 
     The file takes one raw uint8 RGB image `[1, H, W, 3]` named "images" and gives float32 "masks"
-    `[1, *output_size, K]`. Enlarging and softmax stay float32 whatever `quantize` says.
+    `[1, *output_size, K]`. Resizing of the masks and softmax are float32 for every value of `quantize`.
 
     Args:
         model: A segmenter of float32 policy.
-        path: Where the file goes. What stands there is replaced in one step, or kept if the export fails.
+        path: Path of the file. An existing file is replaced atomically, or kept if the export fails.
         quantize: "none", "float16", "dynamic" (int8 weights) or "int8".
-        activation: "softmax" gives probabilities, "none" logits, which the metadata tell clients to activate.
-        output_size: `(height, width)` of the masks; None takes the network input's. The network's own stride, such as
-            an eighth of it, leaves the enlarging to the client.
-        calibration: Uint8 RGB images of any size, like those the segmenter will see: the first 100 set int8's
-            ranges, and eight of them are compared.
+        activation: "softmax" gives probabilities; "none" gives logits, and the metadata ask clients to apply softmax.
+        output_size: `(height, width)` of the masks; None = the network's input size. The size of the network's own
+            output, such as an eighth of the input, leaves the resizing to the client.
+        calibration: Uint8 RGB images of any size, like those the segmenter will see: int8 is calibrated on the first
+            100, and eight of them are compared.
 
     Raises:
-        ExportError: The file differs from the model or has an op outside the allow-list, or an argument does not fit.
+        ExportError: The file differs from the model or has an op outside the allow-list, or an argument is invalid.
     """
     if activation not in ACTIVATIONS:
-        raise ExportError(f"Expected activation to be one of {ACTIVATIONS}, got {activation!r}. Do choose one.")
-    require_float32(model)
-    pictures = [resize_image(image, model.input_size) for image in islice(calibration, CALIBRATION_IMAGES)]
-    if not pictures:
-        raise ExportError("Expected images to compare the file with the model on, got none. Do pass some.")
-    samples = [{convert.IMAGES: image[None]} for image in pictures]
-    network, finish = *model.inference_stages(), _finishing(output_size or model.input_size, activation)
-    part = convert_part(network, samples, quantize)
-    errors = compare_with_keras(part, samples, verify.TOLERANCES[quantize])
-    samples = compared(samples)
-    samples = extend(samples, network, {convert.IMAGES, MAIN})
-    parts = [part, convert_part(finish, samples, "none")]
-    samples = extend(samples, finish, {convert.IMAGES, MAIN, MASKS})
-    whole = join(parts, [MASKS])
-    whole = add_segmenter_metadata(whole, model.class_names, name=model.name, softmax_left=activation == "none")
+        raise ExportError(f"Expected activation to be one of {ACTIVATIONS}, got {activation!r}. Choose one of them.")
+    samples: Sequence[Sample] = [{IMAGES: image[None]} for image in prepare_calibration(model, calibration)]
+    (network_stage,) = model.inference_stages()
+    mask_stage = _mask_stage(output_size or model.input_size, activation)
+    network = convert_stage(network_stage, samples, quantize)
+    raw_errors = compare_with_keras(network, samples, verify.TOLERANCES[quantize])
+    samples = run_and_append(comparison_samples(samples), network_stage, {IMAGES, MAIN})
+    segments = [network, convert_stage(mask_stage, samples, "none")]
+    samples = run_and_append(samples, mask_stage, {IMAGES, MAIN, MASKS})
+    content = add_segmenter_metadata(
+        merge(segments, [MASKS]), model.class_names, name=model.name, apply_softmax=activation == "none"
+    )
 
     def check(written: bytes) -> tuple[dict[str, int], float]:
-        ops = verify.require_allowed_ops(written)
-        given = [{convert.IMAGES: sample[convert.IMAGES]} for sample in samples]
-        answers = require_same_whole(parts, Graph(written), given, _JOIN_TOLERANCE)
-        return ops, _same_pixels(samples, answers)
+        ops = verify.check_allowed_ops(written)
+        images = [{IMAGES: sample[IMAGES]} for sample in samples]
+        outputs = check_merged(segments, TFLiteGraph(written), images, _MERGE_TOLERANCE)
+        return ops, _same_pixels(samples, outputs)
 
-    ops, same = put_in_place(Path(path), whole, check)
-    return SegmenterReport(str(path), len(whole), ops, verify.count_partitions(whole), errors, same)
+    path = expand_user(path)
+    ops, same_pixels = write_if_verified(path, content, check)
+    return SegmenterReport(str(path), len(content), ops, verify.count_partitions(content), raw_errors, same_pixels)
 
 
-def _finishing(size: tuple[int, int], activation: str) -> InferenceStage:
-    """What comes behind the network: without weights, so that no quantizer touches it."""
+def _mask_stage(size: Size, activation: str) -> InferenceStage:
+    """Returns the stage from logits to masks. It has no weights, so that it is never quantized."""
 
-    def finish(given: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        masks = resize_maps(given[MAIN], tuple(size))
+    def to_masks(inputs: Tensors) -> Tensors:
+        masks = resize_maps(inputs[MAIN], tuple(size))
         return {MASKS: tf.nn.softmax(masks) if activation == "softmax" else tf.identity(masks)}
 
-    return InferenceStage("masks", finish, (MAIN,), False)
+    return InferenceStage("masks", to_masks, (MAIN,), False)
 
 
-def _same_pixels(expected: list[dict], got: list[dict]) -> float:
-    pairs = zip(expected, got, strict=True)
-    return float(np.mean([one[MASKS].argmax(-1) == other[MASKS].argmax(-1) for one, other in pairs]))
+def _same_pixels(expected: Sequence[Sample], outputs: Sequence[Sample]) -> float:
+    pairs = zip(expected, outputs, strict=True)
+    return float(np.mean([ours[MASKS].argmax(-1) == theirs[MASKS].argmax(-1) for ours, theirs in pairs]))

@@ -1,51 +1,63 @@
-"""Reading and writing .tflite flatbuffers as objects, and what stands in them."""
+"""Reads and writes .tflite flatbuffers as objects of the generated schema."""
 
 import importlib
-from pathlib import Path
+from collections.abc import Iterable
 from types import ModuleType
+from typing import Any, TypeAlias
 
 from keras_lightdet.errors import ExportError
+from keras_lightdet.files import StrPath, expand_user
 
 FILE_IDENTIFIER = b"TFL3"
 SIGNATURE = "serving_default"
 
-_INSTALL = 'Do `pip install "keras-lightdet[export]"`.'
+# Objects of the generated schema classes, which are loaded at run time and have no types.
+Model: TypeAlias = Any  # ModelT
+OperatorCode: TypeAlias = Any  # OperatorCodeT
+Buffer: TypeAlias = Any  # BufferT
+TensorIndices: TypeAlias = dict[str, int]  # name in the signature -> index of the tensor in the first subgraph
+
+INSTALL = 'Run `pip install "keras-lightdet[export]"`.'
 
 
 def load_schema() -> ModuleType:
     """Returns the generated Python classes of the .tflite schema.
 
     Raises:
-        ExportError: Neither ai-edge-litert nor TensorFlow brings them.
+        ExportError: Neither ai-edge-litert nor TensorFlow Lite is installed.
     """
     for name in ("ai_edge_litert.schema_py_generated", "tensorflow.lite.python.schema_py_generated"):
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise ExportError(f"Expected ai-edge-litert to be installed, found neither it nor TensorFlow Lite. {_INSTALL}")
+    raise ExportError(f"Expected ai-edge-litert to be installed, found neither it nor TensorFlow Lite. {INSTALL}")
 
 
-def read_content(path: str | Path) -> bytes:
+def read_content(path: StrPath) -> bytes:
     """Returns the bytes of a .tflite file.
 
     Raises:
         ExportError: The file is absent, or is not a .tflite.
     """
     try:
-        content = Path(path).read_bytes()
+        content = expand_user(path).read_bytes()
     except OSError as error:
-        raise ExportError(f"Expected a .tflite file at {str(path)!r}, got {error}. Do check the path.") from None
+        raise ExportError(f"Expected a .tflite file at {str(path)!r}, got {error}. Check the path.") from None
     if content[4:8] != FILE_IDENTIFIER:
         raise ExportError(
             f"Expected {str(path)!r} to be a .tflite file (bytes 4..8 {FILE_IDENTIFIER!r}), "
-            f"got {content[4:8]!r}. Do export the model again with export/export_tflite.py."
+            f"got {content[4:8]!r}. Export the model again with `lightdet export`."
         )
     return content
 
 
-def unpack(content: bytes, name: str = "the converted model"):
+def unpack(content: bytes, name: str = "the converted model") -> Model:
     """Returns the flatbuffer as a `ModelT` object of the schema.
+
+    Args:
+        content: The flatbuffer.
+        name: Name of the model in error messages.
 
     Raises:
         ExportError: The flatbuffer is damaged.
@@ -54,13 +66,13 @@ def unpack(content: bytes, name: str = "the converted model"):
     try:
         model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
     except Exception as error:  # a damaged flatbuffer fails in as many ways as it has fields
-        raise ExportError(f"Expected {name} to be a whole .tflite, got {error!r}. Do export it again.") from None
+        raise ExportError(f"Expected {name} to be a complete .tflite, got {error!r}. Export it again.") from None
     if not model.subgraphs or not model.buffers:
-        raise ExportError(f"Expected {name} to hold a graph, got an empty flatbuffer. Do export it again.")
+        raise ExportError(f"Expected {name} to hold a graph, got an empty flatbuffer. Export it again.")
     return model
 
 
-def pack(model) -> bytes:
+def pack(model: Model) -> bytes:
     """Returns the bytes of a `ModelT`."""
     import flatbuffers
 
@@ -70,9 +82,9 @@ def pack(model) -> bytes:
     return bytes(builder.Output())
 
 
-def op_name(opcode) -> str:
-    """Returns an operator code's name: that of the built-in, or the custom code itself."""
-    # Old readers know only the first, which stops at 127 (PLACEHOLDER_FOR_GREATER_OP_CODES).
+def op_name(opcode: OperatorCode) -> str:
+    """Returns the name of an operator code: the built-in's name, or the custom code itself."""
+    # Old readers know only `deprecatedBuiltinCode`, which stops at 127 (PLACEHOLDER_FOR_GREATER_OP_CODES).
     code = max(opcode.builtinCode, opcode.deprecatedBuiltinCode)
     if code == load_schema().BuiltinOperator.CUSTOM:
         custom = opcode.customCode
@@ -85,30 +97,31 @@ def _builtin_names() -> dict[int, str]:
     return {code: name for name, code in operators.items() if isinstance(code, int)}
 
 
-def signature_tensors(model, key: str = SIGNATURE) -> tuple[dict[str, int], dict[str, int]]:
-    """Returns the signature's inputs and outputs: name -> index of the tensor in the first subgraph."""
+def signature_tensors(model: Model, key: str = SIGNATURE) -> tuple[TensorIndices, TensorIndices]:
+    """Returns the inputs and outputs of the signature `key`; both are empty if the model does not have it."""
     for signature in model.signatureDefs or ():
         if _text(signature.signatureKey) == key:
-            return tuple(
-                {_text(entry.name): int(entry.tensorIndex) for entry in entries or ()}
-                for entries in (signature.inputs, signature.outputs)
-            )
+            return _tensor_indices(signature.inputs), _tensor_indices(signature.outputs)
     return {}, {}
 
 
-def set_signature(model, inputs: dict[str, int], outputs: dict[str, int], key: str = SIGNATURE) -> None:
-    """Gives the first subgraph this one signature, and its inputs and outputs this order."""
-    schema = load_schema()
-
-    def entries(tensors: dict[str, int]) -> list:
-        return [schema.TensorMapT(name=name, tensorIndex=index) for name, index in tensors.items()]
-
-    signature = schema.SignatureDefT(
-        inputs=entries(inputs), outputs=entries(outputs), signatureKey=key, subgraphIndex=0
+def set_signature(model: Model, inputs: TensorIndices, outputs: TensorIndices, key: str = SIGNATURE) -> None:
+    """Makes `key` the only signature of the first subgraph, whose inputs and outputs get the same order."""
+    signature = load_schema().SignatureDefT(
+        inputs=_tensor_maps(inputs), outputs=_tensor_maps(outputs), signatureKey=key, subgraphIndex=0
     )
     model.signatureDefs = [signature]
     model.subgraphs[0].inputs = list(inputs.values())
     model.subgraphs[0].outputs = list(outputs.values())
+
+
+def _tensor_indices(entries: Iterable[Any] | None) -> TensorIndices:
+    return {_text(entry.name): int(entry.tensorIndex) for entry in entries or ()}
+
+
+def _tensor_maps(indices: TensorIndices) -> list[Any]:
+    schema = load_schema()
+    return [schema.TensorMapT(name=name, tensorIndex=index) for name, index in indices.items()]
 
 
 def _text(value: str | bytes) -> str:

@@ -1,18 +1,27 @@
-"""The program that runs a .tflite in MediaPipe; `mediapipe_check` starts it in a process of its own.
+"""The program that runs a .tflite in MediaPipe; `mediapipe_check` starts it in a separate process.
 
-It imports nothing of this package: MediaPipe can die or hang on a file it does not like, and must not take
-the caller along, nor wait for TensorFlow to load.
+It imports nothing of this package: MediaPipe can crash or block on an invalid file, which must not affect the caller,
+and does not need to wait for TensorFlow to load.
 
-    python mediapipe_runner.py detect model.tflite images.npz answer.json
-    python mediapipe_runner.py segment model.tflite images.npz answer.npz
+    python mediapipe_runner.py detect model.tflite images.npz results.json
+    python mediapipe_runner.py segment model.tflite images.npz results.npz
 """
 
 import json
 import sys
+from typing import Any, TypedDict
 
 
-def detect(model_path: str, images_path: str, answer_path: str) -> None:
-    """Writes, per image of the .npz, the boxes (xywh pixels), scores and label names that ObjectDetector finds."""
+class DetectionEntry(TypedDict):
+    """One detection: `box` is x, y, width and height in pixels."""
+
+    box: list[int]
+    score: float
+    name: str
+
+
+def detect(model_path: str, images_path: str, results_path: str) -> None:
+    """Writes the detections of ObjectDetector, a list of `DetectionEntry` for each image of the .npz."""
     import mediapipe
     import numpy as np
     from mediapipe.tasks.python import BaseOptions, vision
@@ -21,17 +30,17 @@ def detect(model_path: str, images_path: str, answer_path: str) -> None:
         base_options=BaseOptions(model_asset_path=model_path), running_mode=vision.RunningMode.IMAGE
     )
     detector = vision.ObjectDetector.create_from_options(options)
-    answer = []
-    with np.load(images_path, allow_pickle=False) as pictures:
-        for name in pictures.files:
-            image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pictures[name])
-            answer.append([one for found in detector.detect(image).detections for one in _plain(found)])
-    with open(answer_path, "w", encoding="utf-8") as file:
-        json.dump(answer, file)
+    results = []
+    with np.load(images_path, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=arrays[name])
+            results.append([entry for detection in detector.detect(image).detections for entry in _entries(detection)])
+    with open(results_path, "w", encoding="utf-8") as file:
+        json.dump(results, file)
 
 
-def segment(model_path: str, images_path: str, answer_path: str) -> None:
-    """Writes, per image of the .npz, ImageSegmenter's category mask, uint8, and last the labels that it read."""
+def segment(model_path: str, images_path: str, results_path: str) -> None:
+    """Writes the category mask of ImageSegmenter, uint8, for each image of the .npz, and last the class names."""
     import mediapipe
     import numpy as np
     from mediapipe.tasks.python import BaseOptions, vision
@@ -43,20 +52,21 @@ def segment(model_path: str, images_path: str, answer_path: str) -> None:
         output_confidence_masks=False,
     )
     segmenter = vision.ImageSegmenter.create_from_options(options)
-    with np.load(images_path, allow_pickle=False) as pictures:
-        images = [
-            mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pictures[key]) for key in pictures.files
-        ]
+    with np.load(images_path, allow_pickle=False) as arrays:
+        images = [mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=arrays[name]) for name in arrays.files]
     masks = [np.squeeze(segmenter.segment(image).category_mask.numpy_view()).copy() for image in images]
-    np.savez(answer_path, *masks, np.array(segmenter.labels))
+    np.savez(results_path, *masks, np.array(segmenter.labels))
 
 
-def _plain(detection) -> list[dict]:
-    """One entry for each category: MediaPipe joins detections of several classes that have the same box."""
+def _entries(detection: Any) -> list[DetectionEntry]:
+    """Returns one entry for each category: MediaPipe joins detections of several classes that have the same box."""
     box = detection.bounding_box
-    corner_and_size = [box.origin_x, box.origin_y, box.width, box.height]
     return [
-        {"box": corner_and_size, "score": category.score, "name": category.category_name}
+        {
+            "box": [box.origin_x, box.origin_y, box.width, box.height],
+            "score": category.score,
+            "name": category.category_name,
+        }
         for category in detection.categories
     ]
 

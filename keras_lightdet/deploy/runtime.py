@@ -1,11 +1,11 @@
-"""Running an exported .tflite: the detector or segmenter of a file, equal to the Keras model it was made from."""
+"""Runs exported .tflite files: detectors and segmenters with the interface of the Keras models."""
 
 import importlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,77 +14,90 @@ from keras_lightdet.deploy.metadata import read_labels
 from keras_lightdet.deploy.postprocess import OUTPUTS
 from keras_lightdet.detection.detections import SHOWN_SCORE, Detections
 from keras_lightdet.errors import ExportError
+from keras_lightdet.files import StrPath
 from keras_lightdet.images import ImageInput, for_each_image, resize_image
 from keras_lightdet.segmentation.model import to_labels
+from keras_lightdet.types import Size
 
 _LOGGER = logging.getLogger(__name__)
 
-MASKS = "masks"  # a segmenter's output, `[1, H, W, K]`
+MASKS = "masks"  # output of a segmenter, `[1, H, W, K]`
+
+Interpreter: TypeAlias = Any  # of the runtime, which is loaded at run time and has no types
+Outputs = dict[str, np.ndarray]
 
 
 def load_runtime() -> ModuleType:
     """Returns the module whose `Interpreter` runs .tflite files: ai_edge_litert's, else TensorFlow's.
 
     Raises:
-        ExportError: Neither is there.
+        ExportError: Neither is installed.
     """
     try:
         return importlib.import_module("ai_edge_litert.interpreter")
     except ImportError:
         _LOGGER.warning(
-            "ai-edge-litert is not installed; running .tflite files with TensorFlow's own interpreter, which "
-            'is about to leave TensorFlow. Do `pip install "keras-lightdet[export]"`.'
+            "ai-edge-litert is not installed; running .tflite files with TensorFlow's own interpreter, "
+            "which TensorFlow will remove. %s",
+            flatbuffer.INSTALL,
         )
     try:
         return importlib.import_module("tensorflow.lite.python.interpreter")
     except ImportError:
         raise ExportError(
             "Expected a runtime for .tflite files, found neither ai-edge-litert nor TensorFlow Lite. "
-            'Do `pip install "keras-lightdet[export]"`.'
+            f"{flatbuffer.INSTALL}"
         ) from None
 
 
 def make_interpreter(
     content: bytes, *, num_threads: int = 1, name: str = "the converted model", keep_all: bool = False
-):
-    """Returns an interpreter with its tensors allocated; with `keep_all` each of them can be read after a run.
+) -> Interpreter:
+    """Returns an interpreter with allocated tensors; with `keep_all` every tensor can be read after a run.
 
     Raises:
         ExportError: The flatbuffer is damaged or needs an op that the runtime lacks.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that keeping all takes memory
+            warnings.simplefilter("ignore", UserWarning)  # about the memory that `keep_all` takes
             interpreter = load_runtime().Interpreter(
                 model_content=content, num_threads=num_threads, experimental_preserve_all_tensors=keep_all
             )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ExportError(
-            f"Expected {name} to be a model that the TFLite runtime loads, got {error}. Do export it again."
+            f"Expected {name} to be a model that the TFLite runtime loads, got {error}. Export it again."
         ) from None
     return interpreter
 
 
-class Graph:
-    """A .tflite graph as a function of named arrays.
+class TFLiteGraph:
+    """A .tflite as a function from named arrays to named arrays.
+
+    Args:
+        content: The flatbuffer.
+        num_threads: Threads of the interpreter.
+        name: Name of the model in error messages.
+        keep_all: Whether every tensor can be read from `interpreter` after a run.
 
     Attributes:
         input_shapes: Shape of each input in the signature.
-        output_names: The outputs in the signature.
+        output_names: Names of the outputs in the signature.
+        interpreter: The interpreter that runs the graph.
     """
 
     def __init__(
         self, content: bytes, *, num_threads: int = 1, name: str = "the converted model", keep_all: bool = False
-    ):
+    ) -> None:
         self.interpreter = make_interpreter(content, num_threads=num_threads, name=name, keep_all=keep_all)
         self._inputs, self._outputs = flatbuffer.signature_tensors(flatbuffer.unpack(content, name))
         details = {detail["index"]: detail for detail in self.interpreter.get_input_details()}
         self.input_shapes = {key: tuple(details[i]["shape"].tolist()) for key, i in self._inputs.items()}
         self.output_names = tuple(self._outputs)
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the named outputs."""
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Outputs:
+        """Returns the outputs by name."""
         for name, index in self._inputs.items():
             self.interpreter.set_tensor(index, inputs[name])
         self.interpreter.invoke()
@@ -92,7 +105,7 @@ class Graph:
 
 
 class TFLiteDetector:
-    """A detector out of a .tflite file with post-processing inside.
+    """A detector from a .tflite file that contains post-processing.
 
     Args:
         path: A file written by `export_detection`.
@@ -100,22 +113,22 @@ class TFLiteDetector:
 
     Attributes:
         input_size: `(H, W)` of the network.
-        class_names: The labels packed in the file.
+        class_names: Class names packed in the file, in label order.
 
     Raises:
-        ExportError: The file is absent, damaged, without labels, or without post-processing.
+        ExportError: The file is missing, damaged, without labels, or without post-processing.
     """
 
-    def __init__(self, path: str | Path, *, num_threads: int = 1):
+    def __init__(self, path: StrPath, *, num_threads: int = 1) -> None:
         name = repr(str(path))
         self.class_names = read_labels(path)
-        self._graph = Graph(flatbuffer.read_content(path), num_threads=num_threads, name=name)
+        self._graph = TFLiteGraph(flatbuffer.read_content(path), num_threads=num_threads, name=name)
         if list(self._graph.input_shapes) != ["images"] or set(self._graph.output_names) != set(OUTPUTS):
             raise ExportError(
                 f"Expected {name} to take 'images' and give {OUTPUTS}, got {list(self._graph.input_shapes)} "
-                f"and {self._graph.output_names}. Do export it with postprocess='builtin' or 'custom_op'."
+                f"and {self._graph.output_names}. Export it with postprocess='builtin' or 'custom_op'."
             )
-        self.input_size: tuple[int, int] = self._graph.input_shapes["images"][1:3]
+        self.input_size: Size = self._graph.input_shapes["images"][1:3]
 
     def detect(
         self, images: ImageInput | Sequence[ImageInput], score_threshold: float = SHOWN_SCORE
@@ -124,20 +137,20 @@ class TFLiteDetector:
 
         Args:
             images: An image or a list of images, see `DetectorModel.detect`.
-            score_threshold: Lowest score to keep, 0..1; below the one baked into the file it has no effect.
+            score_threshold: Lowest score to keep, 0..1; no effect below the threshold of the file.
 
         Returns:
-            Detections in pixels of the image given; a list of them for a list.
+            Detections in pixels of the input image; a list of them for a list.
         """
         return for_each_image(images, lambda pixels: self._detect_one(pixels).above(score_threshold))
 
     def _detect_one(self, pixels: np.ndarray) -> Detections:
-        found = self._graph.run({"images": resize_image(pixels, self.input_size)[None]})
-        return to_detections(found, pixels.shape[:2], self.class_names)
+        outputs = self._graph.run({"images": resize_image(pixels, self.input_size)[None]})
+        return to_detections(outputs, pixels.shape[:2], self.class_names)
 
 
 class TFLiteSegmenter:
-    """A segmenter out of a .tflite file.
+    """A segmenter from a .tflite file.
 
     Args:
         path: A file written by `export_segmentation`.
@@ -145,25 +158,25 @@ class TFLiteSegmenter:
 
     Attributes:
         input_size: `(H, W)` of the network.
-        class_names: The labels packed in the file.
+        class_names: Class names packed in the file, in label order.
 
     Raises:
-        ExportError: The file is absent, damaged, without labels, or no segmenter's.
+        ExportError: The file is missing, damaged, without labels, or not a segmenter.
     """
 
-    def __init__(self, path: str | Path, *, num_threads: int = 1):
+    def __init__(self, path: StrPath, *, num_threads: int = 1) -> None:
         name = repr(str(path))
         self.class_names = read_labels(path)
-        self._graph = Graph(flatbuffer.read_content(path), num_threads=num_threads, name=name)
+        self._graph = TFLiteGraph(flatbuffer.read_content(path), num_threads=num_threads, name=name)
         if list(self._graph.input_shapes) != ["images"] or self._graph.output_names != (MASKS,):
             raise ExportError(
                 f"Expected {name} to take 'images' and give {MASKS!r}, got {list(self._graph.input_shapes)} and "
-                f"{self._graph.output_names}. Do export it from a segmenter."
+                f"{self._graph.output_names}. Export it from a segmenter."
             )
-        self.input_size: tuple[int, int] = self._graph.input_shapes["images"][1:3]
+        self.input_size: Size = self._graph.input_shapes["images"][1:3]
 
     def segment(self, images: ImageInput | Sequence[ImageInput]) -> np.ndarray | list[np.ndarray]:
-        """Tells the class of every pixel, as `SegmentationModel.segment` does: uint8 `[H, W]` of the image given."""
+        """Labels every pixel, as `SegmentationModel.segment` does: uint8 `[H, W]` of the input image's size."""
         return for_each_image(images, self._segment_one)
 
     def _segment_one(self, pixels: np.ndarray) -> np.ndarray:
@@ -171,8 +184,8 @@ class TFLiteSegmenter:
         return to_labels(masks[0], pixels.shape[:2])
 
 
-def to_detections(outputs: Mapping[str, np.ndarray], size: tuple[int, int], class_names: Sequence[str]) -> Detections:
-    """Turns a file's four outputs into detections in pixels of an image of `size` `(H, W)`."""
+def to_detections(outputs: Mapping[str, np.ndarray], size: Size, class_names: Sequence[str]) -> Detections:
+    """Converts a file's four outputs to detections in pixels of an image of `size` `(H, W)`."""
     count = int(np.ravel(outputs["count"])[0])
     y_min, x_min, y_max, x_max = np.asarray(outputs["boxes"])[0, :count].T
     height, width = size

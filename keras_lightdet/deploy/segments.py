@@ -1,7 +1,7 @@
-"""A detector's stages as .tflite parts: converted, judged and joined one by one.
+"""Segments of the exported graph: the inference stages of a model, converted, verified and merged one by one.
 
-Weights and box arithmetic are converted apart, so that the decoding and the suppression of an int8 file stay float32 by
-construction: in one graph the quantizer would take them too, and boxes lose their places in 8 bits.
+Stages with weights and stages of box arithmetic are converted separately, so that decoding and NMS stay float32 in an
+int8 file. In one graph the quantizer would convert them too, and 8 bits are too coarse for box coordinates.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -10,136 +10,144 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.deploy import convert, flatbuffer, verify
+from keras_lightdet.deploy import flatbuffer, tflite_convert, verify
 from keras_lightdet.deploy.calibration import Sample
-from keras_lightdet.deploy.merge_flatbuffers import splice
-from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.merge_flatbuffers import merge_flatbuffers
+from keras_lightdet.deploy.runtime import Outputs, TFLiteGraph
 from keras_lightdet.errors import ExportError
 from keras_lightdet.inference_stage import InferenceStage
 
-COMPARED_SAMPLES = 8
-_RANDOM_TRIALS, _RANDOM_SPREAD = 4, 2.0  # logits of two either way: scores from hardly any to nearly one
-
-Outputs = dict[str, np.ndarray]
+COMPARISON_SAMPLES = 8
+_RANDOM_TRIALS, _RANDOM_SPREAD = 4, 2.0  # logits drawn with a spread of 2 give scores close to 0 up to close to 1
 
 
 @dataclass(frozen=True)
-class Part:
-    """A stage and the flatbuffer it became."""
+class GraphSegment:
+    """An inference stage and its flatbuffer.
+
+    Attributes:
+        stage: The stage in Keras.
+        content: The flatbuffer converted from it.
+    """
 
     stage: InferenceStage
     content: bytes
 
 
-def convert_part(
+def convert_stage(
     stage: InferenceStage, samples: Sequence[Sample], quantize: str, custom_ops: Collection[str] = ()
-) -> Part:
-    """Converts a stage; only one with weights is quantized.
+) -> GraphSegment:
+    """Converts a stage; only a stage with weights is quantized.
 
     Args:
-        stage: What to convert.
-        samples: Values of its inputs, of which "int8" takes the ranges and all take the shapes.
-        quantize: One of `convert.QUANTIZE_MODES`.
+        stage: The stage to convert.
+        samples: Values of its inputs: "int8" calibrates on them, all modes take the shapes from them.
+        quantize: One of `tflite_convert.QUANTIZE_MODES`.
         custom_ops: Custom ops that a stage without weights may have.
     """
-    inputs = {name: np.shape(samples[0][name]) for name in stage.inputs}
+    shapes = {name: np.shape(samples[0][name]) for name in stage.inputs}
     if stage.has_weights:
-        content = convert.convert_network(
-            stage.function, inputs, quantize=quantize, samples=samples, limits=stage.limits
+        content = tflite_convert.convert_network(
+            stage.function, shapes, quantize=quantize, samples=samples, limits=stage.limits
         )
     else:
-        content = convert.convert_float_part(stage.function, inputs, custom_ops=bool(custom_ops))
-    return Part(stage, content)
+        content = tflite_convert.convert_function(stage.function, shapes, custom_ops=bool(custom_ops))
+    return GraphSegment(stage, content)
 
 
-def compare_with_keras(part: Part, samples: Sequence[Sample], tolerance: verify.Tolerance) -> dict[str, float]:
-    """Compares a part that has weights with its stage.
+def compare_with_keras(
+    segment: GraphSegment, samples: Sequence[Sample], tolerance: verify.Tolerance
+) -> dict[str, float]:
+    """Compares a segment that has weights with its stage in Keras.
 
     Returns:
-        Root mean square error by output, as a share of that output's standard deviation.
+        Root mean square error by output, as a fraction of the output's standard deviation.
 
     Raises:
-        ExportError: An output is beyond the tolerance, or not finite.
+        ExportError: An output exceeds the tolerance or is not finite.
     """
-    chosen = compared(samples)
-    expected = [run_stage(part.stage, sample) for sample in chosen]
-    graph = Graph(part.content)
-    return verify.compare_raw(expected, [graph.run(sample) for sample in chosen], tolerance, part.stage.limits)
+    samples = comparison_samples(samples)
+    expected = [run_stage(segment.stage, sample) for sample in samples]
+    graph = TFLiteGraph(segment.content)
+    return verify.compare_raw(expected, [graph.run(sample) for sample in samples], tolerance, segment.stage.limits)
 
 
-def require_same_choice(part: Part, sample: Sample, drawn: Collection[str]) -> None:
-    """Compares a part without weights with its stage, on inputs drawn at random.
+def check_same_rows(segment: GraphSegment, sample: Sample, random_inputs: Collection[str]) -> None:
+    """Compares a segment without weights with its stage in Keras, on random inputs.
 
-    Real ones will not do: flat areas of an image give equal scores, among which the cut is a matter of rounding, and
-    an untrained network detects nothing.
+    Inputs of real images do not discriminate: flat areas give equal scores, whose order at the cut depends on rounding,
+    and an untrained network detects nothing.
 
     Args:
-        part: Whose outputs are rows `[1, R, ...]`, the same of each output for one thing.
+        segment: Its outputs are rows `[1, R, ...]`; row r of all outputs describes the same detection.
         sample: Values of its inputs.
-        drawn: Of these, the ones to draw; the others are boxes, which no random numbers are.
+        random_inputs: The inputs to draw at random; the others are boxes, which random numbers cannot replace.
 
     Raises:
         ExportError: The .tflite gives other rows than Keras.
     """
-    draw, graph = np.random.default_rng(0), Graph(part.content)
-    alike = total = 0
+    random, graph = np.random.default_rng(0), TFLiteGraph(segment.content)
+    num_same = num_rows = 0
     for _ in range(_RANDOM_TRIALS):
-        inputs = {name: sample[name] for name in part.stage.inputs}
-        for name in drawn:
-            inputs[name] = draw.normal(0, _RANDOM_SPREAD, inputs[name].shape).astype(np.float32)
-        wanted, got = run_stage(part.stage, inputs), graph.run(inputs)
-        alike += verify.count_same_rows(wanted, got)
-        total += verify.count_rows(wanted)
-    if alike < verify.MIN_AGREEMENT * total:
+        inputs = {name: sample[name] for name in segment.stage.inputs}
+        for name in random_inputs:
+            inputs[name] = random.normal(0, _RANDOM_SPREAD, inputs[name].shape).astype(np.float32)
+        expected = run_stage(segment.stage, inputs)
+        num_same += verify.count_same_rows(expected, graph.run(inputs))
+        num_rows += verify.count_rows(expected)
+    if num_same < verify.MIN_AGREEMENT * num_rows:
         raise ExportError(
-            f"Expected the stage {part.stage.name!r} of the .tflite to give Keras' rows, got {alike} of {total} alike. "
-            "Do check that it uses ops that TFLite computes the same way."
+            f"Expected the stage {segment.stage.name!r} of the .tflite to give the rows of the Keras model, got "
+            f"{num_same} of {num_rows} equal. Check that it uses only ops that TFLite computes in the same way."
         )
 
 
-def join(parts: Sequence[Part], outputs: Collection[str]) -> bytes:
-    """Joins parts into one flatbuffer that gives `outputs`.
+def merge(segments: Sequence[GraphSegment], outputs: Collection[str]) -> bytes:
+    """Merges segments into one flatbuffer that gives `outputs`.
 
     Raises:
-        ExportError: The parts do not fit each other.
+        ExportError: The outputs of a segment do not match the inputs of the next ones.
     """
-    whole = parts[0].content
-    for index, part in enumerate(parts[1:], start=1):
-        wanted = {name for later in parts[index + 1 :] for name in later.stage.inputs} | set(outputs)
-        _, given = flatbuffer.signature_tensors(flatbuffer.unpack(whole))
-        whole = splice(whole, part.content, keep=[name for name in given if name in wanted])
-    return whole
+    merged = segments[0].content
+    for index, segment in enumerate(segments[1:], start=1):
+        needed = {name for later in segments[index + 1 :] for name in later.stage.inputs} | set(outputs)
+        _, available = flatbuffer.signature_tensors(flatbuffer.unpack(merged))
+        merged = merge_flatbuffers(merged, segment.content, keep=[name for name in available if name in needed])
+    return merged
 
 
-def require_same_whole(parts: Sequence[Part], whole: Graph, samples: Sequence[Sample], atol: float) -> list[Outputs]:
-    """Returns the outputs of the joined file, which must be those of its parts run one after the other.
+def check_merged(
+    segments: Sequence[GraphSegment], merged: TFLiteGraph, samples: Sequence[Sample], atol: float
+) -> list[Outputs]:
+    """Returns the outputs of the merged file for each sample, after comparing them with the segments run in sequence.
 
     Raises:
-        ExportError: They are others.
+        ExportError: They differ by more than `atol`.
     """
-    graphs, answers = [Graph(part.content) for part in parts], []
+    graphs, merged_outputs = [TFLiteGraph(segment.content) for segment in segments], []
     for sample in samples:
         values = dict(sample)
-        for part, graph in zip(parts, graphs, strict=True):
-            values |= graph.run({name: values[name] for name in part.stage.inputs})
-        answers.append(whole.run(sample))
-        for name, value in answers[-1].items():
+        for segment, graph in zip(segments, graphs, strict=True):
+            values |= graph.run({name: values[name] for name in segment.stage.inputs})
+        outputs = merged.run(sample)
+        for name, value in outputs.items():
             if not np.allclose(value, values[name], rtol=0, atol=atol):
                 raise ExportError(
-                    f"Expected the output {name!r} of the whole .tflite to be that of its parts, got differences up "
-                    f"to {np.abs(value - values[name]).max():.3g}. Do report it with the model's architecture."
+                    f"Expected the output {name!r} of the merged .tflite to equal that of its segments, got "
+                    f"differences up to {np.abs(value - values[name]).max():.3g}. Report this with the architecture."
                 )
-    return answers
+        merged_outputs.append(outputs)
+    return merged_outputs
 
 
 def run_stage(stage: InferenceStage, sample: Sample) -> Outputs:
     """Runs a stage in Keras."""
-    given = {name: tf.cast(sample[name], tf.float32) for name in stage.inputs}
-    return {name: np.asarray(value) for name, value in stage.function(given).items()}
+    inputs = {name: tf.cast(sample[name], tf.float32) for name in stage.inputs}
+    return {name: np.asarray(value) for name, value in stage.function(inputs).items()}
 
 
-def extend(samples: Iterable[Sample], stage: InferenceStage, needed: Collection[str]) -> list[Outputs]:
-    """Adds a stage's outputs to samples, and leaves out what is not `needed` any more."""
+def run_and_append(samples: Iterable[Sample], stage: InferenceStage, needed: Collection[str]) -> list[Outputs]:
+    """Runs a stage in Keras on samples and appends its outputs to them; keeps only the names in `needed`."""
     extended = []
     for sample in samples:
         values = {**sample, **run_stage(stage, sample)}
@@ -147,6 +155,6 @@ def extend(samples: Iterable[Sample], stage: InferenceStage, needed: Collection[
     return extended
 
 
-def compared(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Returns the samples that parts are compared on."""
-    return samples[:: max(1, len(samples) // COMPARED_SAMPLES)][:COMPARED_SAMPLES]
+def comparison_samples(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Returns up to `COMPARISON_SAMPLES` samples, evenly spaced, on which Keras and the file are compared."""
+    return samples[:: max(1, len(samples) // COMPARISON_SAMPLES)][:COMPARISON_SAMPLES]

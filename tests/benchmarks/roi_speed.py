@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from keras_lightdet.boxes import ProposalSpec, PyramidAnchors, propose
 from keras_lightdet.deploy import verify
-from keras_lightdet.deploy.runtime import Graph
-from keras_lightdet.deploy.tflite_convert import convert_float_part
+from keras_lightdet.deploy.runtime import TFLiteGraph
+from keras_lightdet.deploy.tflite_convert import convert_function
 from keras_lightdet.layers import multilevel_roi_align, ps_roi_align, roi_align
 
 POOL, OUTPUTS, SAMPLES = 7, 5, 2
@@ -75,13 +75,11 @@ def report(forms: dict, inputs: dict, rounds: int) -> None:
     """Converts each form, and lets the files take turns."""
     graphs, answers = {}, {}
     for name, function in forms.items():
-        content = convert_float_part(lambda tensors, function=function: function(**tensors), shapes_of(inputs))
-        graphs[name] = Graph(content)
+        content = convert_function(lambda tensors, function=function: function(**tensors), shapes_of(inputs))
+        graphs[name] = TFLiteGraph(content)
         answers[name] = graphs[name].run(inputs)
         partitions = verify.count_partitions(content)
-        print(
-            f"  {name:30} {len(content):7} bytes, {partitions} partitions", sorted(verify.require_allowed_ops(content))
-        )
+        print(f"  {name:30} {len(content):7} bytes, {partitions} partitions", sorted(verify.check_allowed_ops(content)))
     times = {name: [] for name in forms}
     for _ in range(rounds):
         for name, graph in graphs.items():

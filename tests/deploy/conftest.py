@@ -1,4 +1,4 @@
-"""A lively little detector, drawn images, and its exports: each made once for all tests."""
+"""A small detector with varied predictions, synthetic images, and its exports: each made once for all tests."""
 
 import functools
 
@@ -19,7 +19,7 @@ def images():
 
 @pytest.fixture(scope="session")
 def model(images):
-    """Random weights, the predictions scaled up so that places, classes and images differ clearly."""
+    """Random weights, the predictions scaled up so that positions, classes and images differ clearly."""
     keras.utils.set_random_seed(3)
     detector = small_rsanet(select=SelectSpec(score_threshold=0.25, max_detections=20))
     raw = detector(np.stack(images).astype(np.float32))
@@ -34,7 +34,7 @@ def model(images):
 
 @pytest.fixture(scope="session")
 def exported(model, images, tmp_path_factory):
-    """Makes `(path, report)` of a quantization and a form, once each."""
+    """Returns `(path, report)` of a quantization and a form, exported once each."""
     folder = tmp_path_factory.mktemp("tflite")
 
     @functools.cache

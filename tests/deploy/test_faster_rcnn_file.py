@@ -1,4 +1,4 @@
-"""The .tflite of a Faster R-CNN, whose regions come from four maps and have a box for each class."""
+"""The .tflite of a Faster R-CNN, which pools regions from four levels and predicts a box for each class."""
 
 import dataclasses
 
@@ -17,15 +17,18 @@ SELECT = SelectSpec(score_threshold=0.3, iou_threshold=0.5, max_detections=20)
 
 @pytest.fixture(scope="module")
 def model():
-    """Random weights, the predictions scaled up so that places and classes differ clearly."""
+    """Random weights, the predictions scaled up so that positions and classes differ clearly."""
     keras.utils.set_random_seed(4)
     detector = small_faster_rcnn(select=SELECT)
-    detector.proposals = dataclasses.replace(detector.proposals, test=ProposalSpec(100, 30))
+    detector.proposal_objective = dataclasses.replace(detector.proposal_objective, test=ProposalSpec(100, 30))
     raw = detector(resize_image(draw_image(0), detector.input_size)[None].astype("float32"))
-    for name, output, wanted in (("regions_class", "class_logits", 2.0), ("regions_box_of_class", "box_deltas", 1.0)):
-        layer = detector.roi_head.get_layer("region_network").get_layer(name)
+    for name, output, deviation in (
+        ("regions_class", "class_logits", 2.0),
+        ("regions_box_of_class", "box_deltas", 1.0),
+    ):
+        layer = detector.region_network.get_layer(name)
         values = np.array(raw[output]).reshape(-1, layer.units)
-        scale = wanted / np.std(values - values.mean(0))
+        scale = deviation / np.std(values - values.mean(0))
         layer.kernel.assign(layer.kernel * scale)
         layer.bias.assign(-scale * values.mean(0))
     for name in ("rpn_object", "rpn_box"):
@@ -35,15 +38,15 @@ def model():
 
 
 def test_float_file_of_built_ins_equals_keras(model, tmp_path):
-    pictures = [draw_image(seed) for seed in range(4)]
-    report = export_detection(model, tmp_path / "a.tflite", calibration=pictures)  # refuses all but built-ins
+    images = [draw_image(seed) for seed in range(4)]
+    report = export_detection(model, tmp_path / "a.tflite", calibration=images)  # rejects all but built-ins
     assert report.keras_agreement == 1.0
     detector, total, labels = TFLiteDetector(tmp_path / "a.tflite"), 0, set()
-    for image in pictures:
-        wanted, found = (each.detect(image, score_threshold=0.0) for each in (model, detector))
-        np.testing.assert_array_equal(found.labels, wanted.labels)
-        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
-        np.testing.assert_allclose(found.boxes, wanted.boxes, atol=2e-2)
-        total += len(found)
-        labels |= set(found.labels)
-    assert total > 20 and len(labels) > 1, "there must be detections for this to mean anything"
+    for image in images:
+        expected, detections = (each.detect(image, score_threshold=0.0) for each in (model, detector))
+        np.testing.assert_array_equal(detections.labels, expected.labels)
+        np.testing.assert_allclose(detections.scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(detections.boxes, expected.boxes, atol=2e-2)
+        total += len(detections)
+        labels |= set(detections.labels)
+    assert total > 20 and len(labels) > 1, "the test needs detections of several classes"

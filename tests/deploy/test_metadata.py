@@ -1,4 +1,4 @@
-"""Metadata read back with the schema's own generated classes, labels, and files that are none of ours."""
+"""Metadata read with the schema's generated classes, packed labels, and damaged or foreign files."""
 
 import importlib.util
 import random
@@ -14,7 +14,7 @@ from keras_lightdet.errors import ExportError
 
 @pytest.fixture(scope="module")
 def official():
-    """The schema's classes as MediaPipe ships them (its package itself does not import them any more)."""
+    """The schema's classes as shipped with MediaPipe, whose package no longer imports them."""
     root = importlib.util.find_spec("mediapipe")
     if root is None:
         pytest.skip("mediapipe is not installed")
@@ -47,7 +47,7 @@ def test_official_classes_read_what_was_written(exported, official):
     assert labels.type == official.AssociatedFileType.TENSOR_VALUE_LABELS
 
 
-def test_entries_stand_in_the_order_of_the_outputs(exported, official):
+def test_entries_are_in_the_order_of_the_outputs(exported, official):
     model = flatbuffer.unpack(flatbuffer.read_content(exported("int8")[0]))
     entries = {entry.name: entry.buffer for entry in model.metadata}
     data = bytearray(bytes(model.buffers[entries[b"TFLITE_METADATA"]].data))
@@ -59,7 +59,7 @@ def test_entries_stand_in_the_order_of_the_outputs(exported, official):
     assert named == [ours[position[int(index)]] for index in model.subgraphs[0].outputs]
 
 
-def test_labels_of_any_script_come_back(exported, tmp_path):
+def test_labels_of_any_script_are_read_back(exported, tmp_path):
     names = ("rotes Blutkörperchen", "白血球", "a, b; c", "trailing space ")
     path = tmp_path / "m.tflite"
     path.write_bytes(pack_labels(bare(exported), names))
@@ -76,18 +76,18 @@ def bare(exported):
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "", "  "])
-def test_a_name_that_is_no_line_is_refused(exported, name):
+def test_a_name_that_is_not_one_line_is_rejected(exported, name):
     with pytest.raises(ExportError, match="one line"):
         pack_labels(bare(exported), ("good", name))
 
 
-def test_metadata_asks_for_the_four_outputs(exported):
+def test_metadata_requires_the_four_outputs(exported):
     content = flatbuffer.read_content(exported("none", "none")[0])
     with pytest.raises(ExportError, match="post-processing"):
         add_metadata(content, ("a",), name="m")
 
 
-def test_raw_outputs_have_labels_but_no_detector(exported, model):
+def test_a_file_of_raw_outputs_has_labels_but_is_no_detector(exported, model):
     path = exported("none", "none")[0]
     assert read_labels(path) == model.class_names
     with pytest.raises(ExportError, match="builtin"):
@@ -95,15 +95,15 @@ def test_raw_outputs_have_labels_but_no_detector(exported, model):
 
 
 def hostile_files(good: bytes) -> dict[str, bytes]:
-    """Files that are no whole .tflite of ours."""
+    """Incomplete, damaged and foreign files."""
     cuts = {f"cut at {share:.0%}": good[: int(len(good) * share)] for share in (0.0, 0.0001, 0.3, 0.9, 0.995)}
     return {
         **cuts,
-        "text": b"not a model at all, but long enough to look at",
+        "text": b"not a model at all, but long enough to be read",
         "zip alone": pack_labels(b"", ("a",)),
         "identifier alone": b"\x18\x00\x00\x00TFL3" + bytes(64),
         "wild offsets": b"\xff\xff\xff\x7fTFL3" + b"\xff" * 4096,
-        "labels on rubbish": pack_labels(b"\x18\x00\x00\x00TFL3" + bytes(range(256)) * 40, ("a",)),
+        "labels on random bytes": pack_labels(b"\x18\x00\x00\x00TFL3" + bytes(range(256)) * 40, ("a",)),
         "no metadata": good[: good.rindex(b"PK\x03\x04")],
     }
 
@@ -114,26 +114,26 @@ def good(exported):
 
 
 @pytest.mark.parametrize("case", list(hostile_files(bytes(50) + b"PK\x03\x04")))
-def test_hostile_files_are_refused_by_name(good, tmp_path, case):
+def test_hostile_files_are_rejected_by_name(good, tmp_path, case):
     path = tmp_path / "hostile.tflite"
     path.write_bytes(hostile_files(good)[case])
     with pytest.raises(ExportError, match=r"hostile\.tflite"):
         TFLiteDetector(path)
 
 
-def test_an_absent_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ExportError, match=r"nowhere\.tflite"):
         TFLiteDetector(tmp_path / "nowhere.tflite")
 
 
 def test_damage_in_the_graph_never_passes_silently(good, tmp_path):
-    """Bytes overwritten in the tables (not the weights): refused, or read as before; never another exception."""
+    """Bytes overwritten in the tables (not the weights): rejected or read as before, never another exception."""
     path = tmp_path / "damaged.tflite"
-    draw = random.Random(0)
+    generator = random.Random(0)
     for _ in range(15):
         damaged = bytearray(good)
-        start = draw.randrange(0, 400)
-        damaged[start : start + 8] = draw.randbytes(8)
+        start = generator.randrange(0, 400)
+        damaged[start : start + 8] = generator.randbytes(8)
         path.write_bytes(damaged)
         try:
             assert TFLiteDetector(path).class_names

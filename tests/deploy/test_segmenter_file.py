@@ -1,4 +1,4 @@
-"""Segmenters as files: the masks of Keras, in TFLite and in the real MediaPipe runtime."""
+"""Segmenters as files: the masks of Keras in TFLite and in the real MediaPipe runtime."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ import keras_lightdet
 from keras_lightdet.data import draw_segmentation_scenes, load_segmentation, segmentation_train_batches
 from keras_lightdet.deploy import TFLiteDetector, TFLiteSegmenter, export_segmentation, flatbuffer, read_labels
 from keras_lightdet.deploy.mediapipe_check import segment_with_mediapipe
-from keras_lightdet.deploy.runtime import MASKS, Graph
+from keras_lightdet.deploy.runtime import MASKS, TFLiteGraph
 from keras_lightdet.deploy.verify import quantized_ops
 from keras_lightdet.errors import ExportError
 from keras_lightdet.images import read_image, resize_image
@@ -22,13 +22,13 @@ SIZE = (48, 64)
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return [resize_image(draw_image(seed), SIZE) for seed in range(8)]
 
 
 @pytest.fixture(scope="module")
 def model():
-    """A small network of stride 4 with random weights, its predictions drawn apart."""
+    """A small network of stride 4 with random weights, its predictions scaled so that classes differ clearly."""
     keras.utils.set_random_seed(2)
     images = keras.Input((None, None, 3))
     x = keras.layers.Rescaling(1 / 64, -2.0)(images)
@@ -37,36 +37,36 @@ def model():
     logits = predict_pixels(x, len(NAMES), name="head")
     network = keras.Model(images, {"logits": logits})
     model = SegmentationModel(network, class_names=NAMES, input_size=SIZE, name="toy")
-    found = model(np.stack([draw_image(seed) for seed in range(4)]).astype("float32"))["logits"]
+    raw = model(np.stack([draw_image(seed) for seed in range(4)]).astype("float32"))["logits"]
     head = network.get_layer("head_class")
-    head.kernel.assign(4 * head.kernel / np.std(found))
-    head.bias.assign(-4 * np.mean(found, axis=(0, 1, 2)) / np.std(found))
+    head.kernel.assign(4 * head.kernel / np.std(raw))
+    head.bias.assign(-4 * np.mean(raw, axis=(0, 1, 2)) / np.std(raw))
     return model
 
 
-def export(model, folder, pictures, **options):
+def export(model, folder, images, **options):
     path = folder / "toy.tflite"
-    return path, export_segmentation(model, path, calibration=pictures, **options)
+    return path, export_segmentation(model, path, calibration=images, **options)
 
 
 @pytest.mark.parametrize(
     ("quantize", "activation", "output_size", "same"),
     [("none", "softmax", None, 0.999), ("none", "none", (12, 16), 0.999), ("int8", "softmax", (96, 128), 0.97)],
 )
-def test_masks_are_those_of_keras(model, pictures, tmp_path, quantize, activation, output_size, same):
-    path, report = export(model, tmp_path, pictures, quantize=quantize, activation=activation, output_size=output_size)
+def test_masks_are_those_of_keras(model, images, tmp_path, quantize, activation, output_size, same):
+    path, report = export(model, tmp_path, images, quantize=quantize, activation=activation, output_size=output_size)
     content = flatbuffer.read_content(path)
-    masks = Graph(content).run({"images": pictures[0][None]})[MASKS]
+    masks = TFLiteGraph(content).run({"images": images[0][None]})[MASKS]
     assert masks.shape == (1, *(output_size or SIZE), 3)
-    logits = keras.ops.convert_to_numpy(model(pictures[0][None].astype("float32"))["logits"])
+    logits = keras.ops.convert_to_numpy(model(images[0][None].astype("float32"))["logits"])
     if activation == "softmax":
         np.testing.assert_allclose(masks.sum(-1), 1, atol=1e-5)
     elif quantize == "none":
-        np.testing.assert_allclose(masks, logits, atol=1e-4)  # at the network's own stride nothing is enlarged
+        np.testing.assert_allclose(masks, logits, atol=1e-4)  # at the network's own stride the masks are not resized
     labels = to_labels(logits[0], masks.shape[1:3])
     assert np.mean(masks[0].argmax(axis=-1) == labels) >= same
     assert report.same_pixels >= same
-    own, expected = TFLiteSegmenter(path).segment(pictures), model.segment(pictures)
+    own, expected = TFLiteSegmenter(path).segment(images), model.segment(images)
     assert len(np.unique(expected)) == 3
     if output_size is None:
         assert np.mean([a == b for a, b in zip(own, expected, strict=True)]) >= same
@@ -77,24 +77,24 @@ def test_masks_are_those_of_keras(model, pictures, tmp_path, quantize, activatio
 
 
 @pytest.mark.parametrize("activation", [pytest.param("softmax", marks=pytest.mark.slow), "none"])
-def test_mediapipe_gives_the_masks_of_keras(model, pictures, tmp_path, activation):
+def test_mediapipe_gives_the_masks_of_keras(model, images, tmp_path, activation):
     pytest.importorskip("mediapipe")
-    path, _ = export(model, tmp_path, pictures, activation=activation)
-    masks, names = segment_with_mediapipe(path, pictures)
+    path, _ = export(model, tmp_path, images, activation=activation)
+    masks, names = segment_with_mediapipe(path, images)
     assert names == NAMES
-    expected = model.segment(pictures)
+    expected = model.segment(images)
     assert np.mean([a == b for a, b in zip(masks, expected, strict=True)]) >= 0.99
 
 
-def test_what_does_not_fit_is_refused(model, pictures, tmp_path):
+def test_wrong_arguments_and_files_are_rejected(model, images, tmp_path):
     with pytest.raises(ExportError, match="activation to be one of"):
-        export(model, tmp_path, pictures, activation="sigmoid")
+        export(model, tmp_path, images, activation="sigmoid")
     with pytest.raises(ExportError, match="images to compare"):
         export(model, tmp_path, [])
     with pytest.raises(ExportError, match="Expected to write"):
-        export(model, tmp_path / "missing", pictures)
-    path, _ = export(model, tmp_path, pictures)
-    with pytest.raises(ExportError, match="Do export it with postprocess"):
+        export(model, tmp_path / "missing", images)
+    path, _ = export(model, tmp_path, images)
+    with pytest.raises(ExportError, match="Export it with postprocess"):
         TFLiteDetector(path)
 
 
@@ -103,11 +103,11 @@ def test_what_does_not_fit_is_refused(model, pictures, tmp_path):
     ("build", "variant", "forms"),
     [
         (keras_lightdet.BiSeNet, "xception39", ("none", "int8")),
-        (keras_lightdet.DFANet, "b", ("none",)),  # its int8 file is refused: too far from Keras
+        (keras_lightdet.DFANet, "b", ("none",)),  # its int8 file is rejected: too far from Keras
     ],
 )
 def test_a_trained_segmenter_in_mediapipe(build, variant, forms, tmp_path):
-    """Half a minute of training: without any, int8 has no margins between classes to keep."""
+    """Trains for half a minute: without training, int8 has no margins between classes to preserve."""
     pytest.importorskip("mediapipe")
     data = load_segmentation(draw_segmentation_scenes(tmp_path / "scenes", {"train": 8, "val": 1}), "train")
     keras.utils.set_random_seed(0)
@@ -115,11 +115,11 @@ def test_a_trained_segmenter_in_mediapipe(build, variant, forms, tmp_path):
     model.compile(keras.optimizers.Adam(2e-3))
     batches = segmentation_train_batches(data, (96, 128), 8, seed=0, augment=None)
     model.fit(batches, steps_per_epoch=60, verbose=0)
-    pictures = [resize_image(read_image(record.path), (96, 128)) for record in data.records]
-    expected = model.segment(pictures)
+    images = [resize_image(read_image(record.path), (96, 128)) for record in data.records]
+    expected = model.segment(images)
     for quantize in forms:
         activation, same = {"none": ("softmax", 0.99), "int8": ("none", 0.97)}[quantize]
-        path, _ = export(model, tmp_path, pictures, quantize=quantize, activation=activation)
-        masks, names = segment_with_mediapipe(path, pictures)
+        path, _ = export(model, tmp_path, images, quantize=quantize, activation=activation)
+        masks, names = segment_with_mediapipe(path, images)
         assert names == data.class_names
         assert np.mean([a == b for a, b in zip(masks, expected, strict=True)]) >= same

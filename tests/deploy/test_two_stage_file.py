@@ -1,4 +1,4 @@
-"""A two-stage detector as one file: the same answers as Keras, in built-ins alone, and in MediaPipe."""
+"""A two-stage detector as one file: the same detections as Keras, built-ins only, verified in MediaPipe."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from keras_lightdet.boxes import ProposalSpec, SelectSpec
 from keras_lightdet.deploy import TFLiteDetector, export_detection, flatbuffer, verify
 from keras_lightdet.deploy.mediapipe_check import compare_detections, detect_with_mediapipe, in_whole_pixels
 
-# What must not be in 8 bits: the arithmetic of boxes and their choice.
+# Ops that must not be int8: box arithmetic and selection.
 BOX_OPS = {"NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "TOPK_V2", "EXP", "GATHER", "FLOOR_DIV"}
 
 
@@ -23,29 +23,29 @@ def images():
 
 @pytest.fixture(scope="module")
 def detector(images):
-    """Random weights whose predictions differ clearly from anchor to anchor and from region to region."""
+    """Random weights whose predictions differ clearly between anchors and between regions."""
     keras.utils.set_random_seed(3)
     model = small_thundernet(select=SelectSpec(score_threshold=0.3, iou_threshold=0.5, max_detections=20))
     spread_predictions(model, images)
     return model
 
 
-@pytest.mark.parametrize("soft", [None, "gaussian"])
-def test_float_file_answers_as_keras(detector, images, tmp_path, soft):
-    select = dataclasses.replace(detector.select, soft=soft)
+@pytest.mark.parametrize("soft_nms", [None, "gaussian"])
+def test_float_file_gives_the_detections_of_keras(detector, images, tmp_path, soft_nms):
+    select = dataclasses.replace(detector.select, soft_nms=soft_nms)
     report = export_detection(detector, tmp_path / "m.tflite", calibration=images, select=select)
     assert set(report.ops) <= verify.ALLOWED_OPS
     assert max(report.raw_errors.values()) < 1e-4
     file = TFLiteDetector(tmp_path / "m.tflite")
-    detector.select, before = select, detector.select
+    detector.select, default_select = select, detector.select
     try:
         detector.predict_function = None
         expected = detector.detect(images, score_threshold=0.0)
     finally:
-        detector.select, detector.predict_function = before, None
-    found = file.detect(images, score_threshold=0.0)
+        detector.select, detector.predict_function = default_select, None
+    detections = file.detect(images, score_threshold=0.0)
     assert sum(map(len, expected)) > 40
-    assert verify.agreement(expected, found, min_iou=0.99, score_tolerance=1e-3) > 0.97
+    assert verify.agreement(expected, detections, min_iou=0.99, score_tolerance=1e-3) > 0.97
 
 
 def test_int8_file_keeps_boxes_in_float_and_the_second_stage_in_8_bits(detector, images, tmp_path):
@@ -57,40 +57,43 @@ def test_int8_file_keeps_boxes_in_float_and_the_second_stage_in_8_bits(detector,
     graph, types = flatbuffer.unpack(content).subgraphs[0], flatbuffer.load_schema().TensorType
     (image,) = graph.inputs
     assert graph.tensors[image].type == types.UINT8
-    found = TFLiteDetector(tmp_path / "m.tflite").detect(images, score_threshold=0.0)
+    detections = TFLiteDetector(tmp_path / "m.tflite").detect(images, score_threshold=0.0)
     expected = detector.detect(images, score_threshold=0.0)
-    # A random network's regions are many and nearly equal; another one survives in 8 bits as often as not.
-    assert verify.agreement(expected, found, min_iou=0.5, score_tolerance=0.2) > 0.4
+    # The regions of a random network are many and nearly equal: int8 often keeps others of them.
+    assert verify.agreement(expected, detections, min_iou=0.5, score_tolerance=0.2) > 0.4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [small_light_head, small_faster_rcnn])
-def test_int8_files_of_the_others_hold_in_mediapipe_too(build, images, tmp_path):
+def test_int8_files_of_the_other_builders_agree_in_mediapipe(build, images, tmp_path):
     pytest.importorskip("mediapipe")
     keras.utils.set_random_seed(3)
     model = build(select=SelectSpec(score_threshold=0.3, iou_threshold=0.5, max_detections=20))
-    model.proposals = dataclasses.replace(model.proposals, test=ProposalSpec(100, 30))
+    model.proposal_objective = dataclasses.replace(model.proposal_objective, test=ProposalSpec(100, 30))
     spread_predictions(model, images)
     path = tmp_path / "m.tflite"
     report = export_detection(model, path, quantize="int8", calibration=images)
-    # The second stage is judged on Keras' regions: its errors are those of 8 bits alone.
+    # The second stage is compared on Keras' regions: its errors are those of quantization alone.
     assert max(report.raw_errors["class_logits"], report.raw_errors["box_deltas"]) < 0.05
     quantized = verify.quantized_ops(flatbuffer.read_content(path))
     assert {"CONV_2D", "FULLY_CONNECTED"} <= quantized and not BOX_OPS & quantized
     compared = missing = 0
-    answers, own = detect_with_mediapipe(path, images), TFLiteDetector(path).detect(images, score_threshold=0.0)
-    for expected, got in zip(own, answers, strict=True):
-        found = compare_detections(in_whole_pixels(expected), got)
-        compared, missing = compared + found.compared, missing + found.missing
-    # Equal scores are many in 8 bits: at the cut each runtime keeps others of the last ones.
+    mediapipe_results, own = (
+        detect_with_mediapipe(path, images),
+        TFLiteDetector(path).detect(images, score_threshold=0.0),
+    )
+    for expected, detections in zip(own, mediapipe_results, strict=True):
+        difference = compare_detections(in_whole_pixels(expected), detections)
+        compared, missing = compared + difference.compared, missing + difference.missing
+    # Equal scores are frequent in int8: at the cut each runtime may keep different ones.
     assert compared > 40 and missing < 0.1 * compared
 
 
 def test_mediapipe_gives_the_same_labels_and_boxes(detector, images, tmp_path):
     pytest.importorskip("mediapipe")
     export_detection(detector, tmp_path / "m.tflite", calibration=images)
-    answers = detect_with_mediapipe(tmp_path / "m.tflite", images[:3])
+    mediapipe_results = detect_with_mediapipe(tmp_path / "m.tflite", images[:3])
     own = TFLiteDetector(tmp_path / "m.tflite").detect(images[:3], score_threshold=0.0)
-    for expected, got in zip(own, answers, strict=True):
-        found = compare_detections(in_whole_pixels(expected), got)
-        assert found.compared > 5 and found.missing == 0 and found.max_distance <= 1
+    for expected, detections in zip(own, mediapipe_results, strict=True):
+        difference = compare_detections(in_whole_pixels(expected), detections)
+        assert difference.compared > 5 and difference.missing == 0 and difference.max_distance <= 1

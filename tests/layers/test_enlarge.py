@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.deploy.runtime import Graph
+from keras_lightdet.deploy.runtime import TFLiteGraph
 from keras_lightdet.deploy.tflite_convert import convert_network
 from keras_lightdet.deploy.verify import count_partitions, list_ops
 from keras_lightdet.layers import NearestUpsample2D
@@ -49,7 +49,7 @@ def test_the_delegate_takes_it_whole(quantize):
     assert "TILE" not in list_ops(content)
     assert count_partitions(content) == 1
     step = np.ptp(MAP) / 255 if quantize == "int8" else 0
-    np.testing.assert_allclose(Graph(content).run(samples[0])["y"], repeated(MAP[:1], 4), atol=step)
+    np.testing.assert_allclose(TFLiteGraph(content).run(samples[0])["y"], repeated(MAP[:1], 4), atol=step)
 
 
 @pytest.mark.parametrize("factor", [0, 3, 6])

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lightdet.deploy import verify
-from keras_lightdet.deploy.runtime import Graph
-from keras_lightdet.deploy.tflite_convert import convert_float_part
+from keras_lightdet.deploy.runtime import TFLiteGraph
+from keras_lightdet.deploy.tflite_convert import convert_function
 from keras_lightdet.layers import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
 
 
@@ -124,9 +124,9 @@ def test_xla_and_tflite_give_what_eager_gives(form):
     expected = function({name: tf.constant(value) for name, value in inputs.items()})["pooled"]
     compiled = tf.function(function, jit_compile=True)(inputs)["pooled"]
     np.testing.assert_allclose(compiled, expected, atol=1e-5)
-    content = convert_float_part(function, {name: value.shape for name, value in inputs.items()})
-    verify.require_allowed_ops(content)
-    np.testing.assert_allclose(Graph(content).run(inputs)["pooled"], expected, atol=1e-5)
+    content = convert_function(function, {name: value.shape for name, value in inputs.items()})
+    verify.check_allowed_ops(content)
+    np.testing.assert_allclose(TFLiteGraph(content).run(inputs)["pooled"], expected, atol=1e-5)
 
 
 def test_layers_survive_saving_and_keep_pixels_exact_in_half_precision(tmp_path):
