@@ -146,7 +146,7 @@ def _fit(
 
     test_batches = classification_eval_batches(test_data, size, args.batch_size, failures=failures)
     scores = EvaluateClassifier(test_batches, best_path=best_path)
-    guard = training.RaiseOnNonFinite()
+    guard = training.HaltOnNaN()
     config = {key: getattr(args, key) for key in ("variant", "epochs", "batch_size", "image_size", "seed")}
     config |= {"classes": list(train_data.class_names), "data": fingerprint(train_data)}
     train_resumable(model, batches, args, steps_per_epoch=steps_per_epoch, scores=scores, guard=guard, config=config)

@@ -205,7 +205,7 @@ class DetectorRun:
         scores = evaluation.EvaluateDetector(
             self.splits.test, metric=self.metric, batch_size=args.batch_size, best_path=self.best_path
         )
-        guard = training.StopOnNonFinite(self.splits.train)
+        guard = training.HaltOnNaN(self.splits.train)
         steps = self.steps_per_epoch
         train_resumable(model, batches, args, steps_per_epoch=steps, scores=scores, guard=guard, config=self._config())
 

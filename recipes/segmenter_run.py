@@ -139,9 +139,9 @@ class SegmenterRun:
         warmup = min(WARMUP_STEPS, steps // 20)
         average = {"use_ema": True, "ema_momentum": training.ema_momentum(steps)}
         if not (args.weights or args.weights_backbone):
-            schedule = training.WarmupPoly(scratch_rate, steps, warmup)
+            schedule = training.warmup_poly(scratch_rate, steps, warmup)
             return keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM, **average)
-        schedule = training.WarmupPoly(rate * args.batch_size / batch_size, steps, warmup)
+        schedule = training.warmup_poly(rate * args.batch_size / batch_size, steps, warmup)
         # Keras takes the decay off the weights, the papers put it into the gradients, where momentum sums it up.
         return keras.optimizers.SGD(schedule, momentum=MOMENTUM, weight_decay=decay / (1 - MOMENTUM), **average)
 
@@ -169,7 +169,7 @@ class SegmenterRun:
         scores = evaluation.EvaluateSegmenter(
             self.val, batch_size=args.batch_size, best_path=self.best_path, every=args.evaluate_every
         )
-        guard = training.StopOnNonFinite(self.train)
+        guard = training.HaltOnNaN(self.train)
         steps = self.steps_per_epoch
         train_resumable(model, batches, args, steps_per_epoch=steps, scores=scores, guard=guard, config=self._config())
 

@@ -47,7 +47,7 @@ def main(args) -> None:
 
 def start(args, **options) -> DetectorRun:
     """Reads the data; the input size is the variant's where none is given."""
-    args.input_size = args.input_size or VARIANTS[args.variant].size
+    args.input_size = args.input_size or VARIANTS[args.variant].input_shape[0]
     return DetectorRun(args, augment=JITTER if is_fine_tuning(args) else None, **options)
 
 

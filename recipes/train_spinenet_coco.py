@@ -35,7 +35,7 @@ from train_rsanet_coco import fetch
 from keras_lightdet import RetinaNet
 from keras_lightdet.data import AugmentSpec
 from keras_lightdet.models.retinanet import VARIANTS
-from keras_lightdet.training import WarmupDrops, ema_momentum
+from keras_lightdet.training import ema_momentum, warmup_step
 
 RATE, RATE_BATCH, SMALL_BATCH = 0.28, 256, 64
 MOMENTUM, CLIP_NORM = 0.9, 10.0
@@ -104,7 +104,7 @@ def optimizer(run: DetectorRun, protocol: Protocol) -> keras.optimizers.Optimize
     # Shares of the published run, so that a shorter one has its warm-up and its falls as well.
     epochs = [share / protocol.epochs * run.total_steps for share in (WARMUP_EPOCHS, *DROP_EPOCHS)]
     warmup, *last = (round(steps) for steps in epochs)
-    rate = WarmupDrops(
+    rate = warmup_step(
         RATE * args.batch_size / RATE_BATCH,
         [run.total_steps - steps for steps in last],
         warmup,
@@ -126,7 +126,7 @@ def read_args(argv: Sequence[str] | None = None):
     epochs = PROTOCOLS[known.protocol].epochs
     args = parse_args(__doc__, name="spinenet_coco", epochs=epochs, argv=rest, **DEFAULTS)
     args.protocol, args.graph = known.protocol, known.graph
-    args.input_size = args.input_size or VARIANTS[args.variant].side
+    args.input_size = args.input_size or VARIANTS[args.variant].input_shape[0]
     return args
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from detector_run import DetectorRun
 
-from keras_lightdet.training import WarmupDrops, ema_momentum
+from keras_lightdet.training import ema_momentum, warmup_step
 
 WARMUP_STEPS, WARMUP_START = 500, 1 / 3  # of Light-Head R-CNN's authors
 MOMENTUM, DECAY = 0.9, 1e-4
@@ -43,7 +43,7 @@ def two_stage_optimizer(
     if not is_fine_tuning(run.args):
         schedule = run.warmup_cosine(SCRATCH_RATE, SCRATCH_FINAL, demo_peak=SCRATCH_RATE)
         return keras.optimizers.Adam(schedule, **average)
-    schedule = WarmupDrops(
+    schedule = warmup_step(
         rate * run.args.batch_size / batch_size,
         tuple(round(steps * share) for share in drops),
         min(warmup_steps, steps // 10),

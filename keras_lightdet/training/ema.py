@@ -1,21 +1,21 @@
-"""The moving average of the weights: how long it looks back, and how to use it for an evaluation."""
+"""The moving average of the weights: its momentum for a run, and its use in evaluations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
 
-# The average looks back over this share of a run, so that a short run's average is not still near its start.
-_LOOK_BACK_SHARE = 1 / 20
+# The average reaches back over this share of a run, so that a short run's average is not dominated by its first steps.
+_WINDOW_SHARE = 1 / 20
 _MIN_MOMENTUM = 0.9
-# EfficientDet's decay (Tan et al. 2020, sec. 5.1), fit for runs of 10^5 steps and more.
+# EfficientDet's decay (Tan et al. 2020, section 5.1), for runs of 10^5 steps and more.
 _MAX_MOMENTUM = 0.9998
 
 
 def ema_momentum(total_steps: int) -> float:
     """Returns the `ema_momentum` for an optimizer of a run of `total_steps` steps.
 
-    The average looks back over about a twentieth of the run, within 0.9 and EfficientDet's 0.9998.
+    The average reaches back over about a twentieth of the run; the momentum is within 0.9 and EfficientDet's 0.9998.
 
     Args:
         total_steps: Optimizer steps of the whole run.
@@ -24,25 +24,25 @@ def ema_momentum(total_steps: int) -> float:
         ValueError: If `total_steps` is not positive.
     """
     if total_steps < 1:
-        raise ValueError(f"Expected total_steps to be positive, got {total_steps!r}. Give the run's steps.")
-    return min(max(1 - 1 / (_LOOK_BACK_SHARE * total_steps), _MIN_MOMENTUM), _MAX_MOMENTUM)
+        raise ValueError(f"Expected total_steps to be positive, got {total_steps!r}. Pass the steps of the run.")
+    return min(max(1 - 1 / (_WINDOW_SHARE * total_steps), _MIN_MOMENTUM), _MAX_MOMENTUM)
 
 
 @contextmanager
 def ema_weights(model: keras.Model) -> Iterator[None]:
-    """Puts the averaged weights into a model that is in training, and the raw ones back afterwards.
+    """Puts the averaged weights into a model that is in training, and restores the raw weights afterwards.
 
-    Nothing happens where the optimizer keeps no average (`use_ema=False`, or no optimizer) or has taken no
-    step yet, as the average is then all zeros. BatchNormalization's statistics are averages already and stay.
+    Does nothing if the optimizer keeps no average (`use_ema=False`, or no optimizer) or has taken no step yet: the
+    average is all zeros then. The statistics of BatchNormalization are averages already and stay.
 
     Args:
-        model: A compiled model; a LossScaleOptimizer around the averaging optimizer is seen through.
+        model: A compiled model. Its averaging optimizer may be inside a LossScaleOptimizer.
     """
     if not _has_average(model.optimizer):
         yield
         return
     raw = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
-    # The public way to the averages: Keras calls it itself when a fit ends.
+    # The public access to the averages: Keras calls it at the end of a fit.
     model.optimizer.finalize_variable_values(model.trainable_variables)
     try:
         yield

@@ -1,6 +1,7 @@
-"""Trains with the stock `fit` so that a run that was killed goes on as if it had not been."""
+"""Trains with stock `fit` so that a killed and resumed run equals an uninterrupted one."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,26 +22,26 @@ def fit_resumable(
 ) -> keras.callbacks.History:
     """Fits a compiled model, from the newest checkpoint on if `resume` is set and there is one.
 
-    A run resumed in mid-epoch takes two fits: the rest of that epoch, then the other epochs. The callbacks
-    see one training of whole epochs with true epoch and batch numbers. As after a stock `fit`, an optimizer
-    with `use_ema` leaves the averaged weights in the model; the checkpoints hold both.
+    A run resumed within an epoch takes two fits: the rest of that epoch, then the other epochs. The callbacks see one
+    training of whole epochs with the true epoch and batch numbers. As after stock `fit`, an optimizer with `use_ema`
+    leaves the averaged weights in the model; the checkpoints hold both.
 
     Args:
         model: A built, compiled model.
-        make_train_data: Makes the endless training data as it is from a given step on: a function of the step
-            (and a seed) alone, such as `lambda step: train_batches(..., start_step=step)`.
+        make_train_data: Builds the endless training data from a given step on. It depends on the step (and a seed)
+            only, such as `lambda step: train_batches(..., start_step=step)`.
         epochs: Epochs of the whole run.
         steps_per_epoch: Steps of an epoch, a multiple of the model's `steps_per_execution`.
-        checkpoint: Saves and restores the run; it is put behind `callbacks`.
-        callbacks: In the order they are called: guards first, then evaluation, then what reports it.
-        resume: Whether to go on from `checkpoint`'s folder; a run that has ended returns at once.
+        checkpoint: Saves and restores the run; it is called after `callbacks`.
+        callbacks: In the order they are called: `HaltOnNaN` first, then the evaluation, then what reports it.
+        resume: Whether to continue from the folder of `checkpoint`; a finished run returns at once.
 
     Returns:
-        The history of the epochs trained now.
+        The history of the epochs trained by this call.
 
     Raises:
         ValueError: If `steps_per_execution` does not divide `steps_per_epoch`.
-        CheckpointError: If the checkpoints cannot be used, or are there and `resume` is not set.
+        CheckpointError: If the checkpoints cannot be used, or exist and `resume` is not set.
     """
     if steps_per_epoch % model.steps_per_execution:
         raise ValueError(
@@ -48,18 +49,25 @@ def fit_resumable(
             f"got {steps_per_epoch!r}. Compile with a divisor of {steps_per_epoch}, such as 1."
         )
     state = checkpoint.restore(model) if resume else None
-    epoch, batch = (state.epoch, state.batch) if state else (0, 0)
-    run = _OneTraining([*callbacks, checkpoint], model, epochs, steps_per_epoch)
+    epoch = state.epoch if state else 0
+    run = _SingleTraining([*callbacks, checkpoint], model, epochs, steps_per_epoch)
     if epoch >= epochs:
         model.optimizer.finalize_variable_values(model.trainable_variables)
         return model.history
-    if batch:
-        data, rest = make_train_data(state.step), steps_per_epoch - batch
+    if state and state.batch:
+        data = make_train_data(state.step)
         if len(model.metrics_variables) != len(state.metrics):
-            # A compiled loss makes its metrics at its first use, too late to be given their values back.
+            # A compiled loss creates its metrics at its first use, too late to restore their values.
             model.evaluate(data, steps=1, verbose=0)
-        run.first_batch = batch
-        model.fit(data, initial_epoch=epoch, epochs=epoch + 1, steps_per_epoch=rest, shuffle=False, callbacks=run)
+        run.first_batch = state.batch
+        model.fit(
+            data,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            steps_per_epoch=steps_per_epoch - state.batch,
+            shuffle=False,
+            callbacks=run,
+        )
         epoch += 1
     if epoch < epochs and not model.stop_training:
         run.first_batch = 0
@@ -76,8 +84,8 @@ def fit_resumable(
     return model.history
 
 
-class _OneTraining(keras.callbacks.CallbackList):
-    """Lets two fits look like one training to the callbacks, and to the weights."""
+class _SingleTraining(keras.callbacks.CallbackList):
+    """Presents two fits to the callbacks, and to the weights, as one training."""
 
     def __init__(
         self, callbacks: list[keras.callbacks.Callback], model: keras.Model, epochs: int, steps_per_epoch: int
@@ -86,32 +94,32 @@ class _OneTraining(keras.callbacks.CallbackList):
         self.first_batch = 0
         self._begun = False
         self._raw_weights: list[np.ndarray] = []
-        self._last_logs = None
+        self._last_logs: dict[str, Any] | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not self._begun:
             super().on_train_begin(logs)
         self._begun = True
 
-    def on_train_batch_begin(self, batch: int, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_begin(self.first_batch + batch, logs)
 
-    def on_train_batch_end(self, batch: int, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_end(self.first_batch + batch, logs)
 
-    def on_epoch_end(self, epoch: int, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
         if self.first_batch:
             self._raw_weights = [keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables]
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._last_logs = logs
 
-    def continue_training(self):
-        """Takes back what the end of a fit does under `use_ema`: it puts the averages into the weights."""
+    def continue_training(self) -> None:
+        """Restores the raw weights, which the end of a fit replaces by their averages under `use_ema`."""
         if self._raw_weights:
             for variable, value in zip(self.model.trainable_variables, self._raw_weights, strict=True):
                 variable.assign(value)
 
-    def close(self):
+    def close(self) -> None:
         super().on_train_end(self._last_logs)

@@ -10,7 +10,7 @@ from shared_data import shared_data
 import keras_lightdet
 from keras_lightdet.data import load_segmentation, segmentation_train_batches
 from keras_lightdet.evaluation import evaluate_segmentation
-from keras_lightdet.training import WarmupPoly
+from keras_lightdet.training import warmup_poly
 
 # DFANet's prime forms see images at half the height for their width, as in its paper. Logits of each image alone,
 # fitted without any network, come to an mIoU of 0.94 at BiSeNet's 45 x 60; labels shrunk to DFANet's sizes to 0.95.
@@ -39,6 +39,6 @@ def test_four_images_are_learnt_by_heart(build, variant, size, steps, rate):
     data = dataclasses.replace(data, records=data.records[:4])
     keras.utils.set_random_seed(0)
     model = build(class_names=data.class_names, input_shape=(*size, 3), variant=variant)
-    model.compile(keras.optimizers.Adam(WarmupPoly(rate, steps, 20), global_clipnorm=10.0))
+    model.compile(keras.optimizers.Adam(warmup_poly(rate, steps, 20), global_clipnorm=10.0))
     model.fit(segmentation_train_batches(data, size, 4, seed=0, augment=None), steps_per_epoch=steps, verbose=0)
     assert evaluate_segmentation(model, data, 4).figures()["mIoU"] >= 0.85

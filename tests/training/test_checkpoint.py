@@ -128,6 +128,19 @@ def test_another_run_is_refused_with_what_differs(directory):
         restore(make_model(), directory, other)
 
 
+def test_a_checkpoint_of_an_older_version_names_the_settings_that_changed(tmp_path):
+    old = {**CONFIG, "input_size": 192, "augment": {"mosaic": 1.0, "colour": 0.5}}
+    new = {**CONFIG, "input_size": (192, 192), "augment": {"mosaic": 1.0, "color": 0.5}}
+    fit(make_model(), TrainingCheckpoint(tmp_path, run_config=old), epochs=1)
+    with pytest.raises(CheckpointError) as caught:
+        restore(make_model(), tmp_path, new)
+    message = str(caught.value)
+    assert "\n" not in message and "mosaic" not in message
+    assert "augment.color: saved absent, now 0.5; augment.colour: saved 0.5, now absent" in message
+    assert "input_size: saved 192, now [192, 192]" in message
+    assert "another version of keras_lightdet" in message
+
+
 def test_another_model_is_refused(directory):
     with pytest.raises(CheckpointError, match="Expected .*step-00000006 to fit the model's 2 variables"):
         restore(make_model(width=4), directory, CONFIG)

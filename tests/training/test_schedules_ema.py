@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lightdet.training.ema import ema_momentum, ema_weights
-from keras_lightdet.training.schedules import WarmupDrops, WarmupPoly, warmup_cosine
+from keras_lightdet.training.schedules import warmup_cosine, warmup_poly, warmup_step
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,18 @@ def test_schedule_refuses_nonsense(arguments):
     ],
 )
 def test_drops_are_tenths_after_a_line(step, rate):
-    assert float(WarmupDrops(0.01, (1900, 2500), 500)(step)) == pytest.approx(rate, rel=1e-5)
+    assert float(warmup_step(0.01, (1900, 2500), 500)(step)) == pytest.approx(rate, rel=1e-5)
 
 
 def test_a_drop_within_the_warm_up_counts_from_its_step_on():
     """At step 4 of 10: half of (1/2 + 1/2 * 4/10) = 0.35; without warm-up the peak stands at once."""
-    schedule = WarmupDrops(1.0, (4,), 10, factor=0.5, warmup_start=0.5)
+    schedule = warmup_step(1.0, (4,), 10, factor=0.5, warmup_start=0.5)
     assert [float(schedule(step)) for step in (0, 3, 4, 10)] == pytest.approx([0.5, 0.65, 0.35, 0.5])
-    assert float(WarmupDrops(0.2, ())(0)) == pytest.approx(0.2)
+    assert float(warmup_step(0.2, ())(0)) == pytest.approx(0.2)
 
 
 def test_drops_survive_serialization():
-    schedule = WarmupDrops(0.3, (2, 5), 3, factor=0.2, warmup_start=0.1)
+    schedule = warmup_step(0.3, (2, 5), 3, factor=0.2, warmup_start=0.1)
     copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
     steps = range(8)
     assert [float(copy(s)) for s in steps] == [float(schedule(s)) for s in steps]
@@ -107,9 +107,9 @@ def test_without_average_nothing_is_swapped():
 
 
 def test_warmup_poly_by_hand():
-    schedule = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(WarmupPoly(0.1, 100, 10)))
+    schedule = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(warmup_poly(0.1, 100, 10)))
     expected = {0: 0.1 * 0.1, 5: 0.1 * 0.95**0.9 * 0.55, 10: 0.1 * 0.9**0.9, 50: 0.1 * 0.5**0.9, 100: 0.0, 120: 0.0}
     for step, rate in expected.items():
         assert float(schedule(step)) == pytest.approx(rate, abs=1e-8)
     with pytest.raises(ValueError, match="warmup_steps=100"):
-        WarmupPoly(0.1, 100, 100)
+        warmup_poly(0.1, 100, 100)

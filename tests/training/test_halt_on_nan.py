@@ -1,4 +1,4 @@
-"""A NaN in the data must stop the run at once, name its images, and harm nothing."""
+"""A NaN in the data stops the run at once, names its images, and changes no weight."""
 
 import keras
 import numpy as np
@@ -8,13 +8,13 @@ import tensorflow as tf
 from keras_lightdet.base_model import BaseModel
 from keras_lightdet.data.detection.records import DetectionData, ImageRecord
 from keras_lightdet.errors import NonFiniteLossError
-from keras_lightdet.training import RaiseOnNonFinite, StopOnNonFinite, TrainingCheckpoint, fit_resumable, restore
+from keras_lightdet.training import HaltOnNaN, TrainingCheckpoint, fit_resumable, restore
 
 IMAGES = 40
 
 
 class Line(BaseModel):
-    """A line through points, and a root whose gradient is no number where the least label is 0."""
+    """Linear regression, and a square root whose gradient is NaN where the smallest label is 0."""
 
     def __init__(self):
         super().__init__(class_names=("thing",), input_size=(1, 1), loss_names=("square", "root"))
@@ -56,7 +56,7 @@ def test_nan_stops_the_run_and_names_the_images(tmp_path, place, steps_per_execu
     records = [
         ImageRecord(f"images/{i:03d}.jpg", i, 9, 9, none, none[:, 0], none[:, 0] > 0, none[:, 0]) for i in range(IMAGES)
     ]
-    guard = StopOnNonFinite(DetectionData(records, ("thing",)))
+    halt = HaltOnNaN(DetectionData(records, ("thing",)))
     model = Line()
     model.compile(keras.optimizers.SGD(0.1), steps_per_execution=steps_per_execution)
     with pytest.raises(NonFiniteLossError, match=f"epoch {bad_step // 4 + 1},") as caught:
@@ -66,7 +66,7 @@ def test_nan_stops_the_run_and_names_the_images(tmp_path, place, steps_per_execu
             epochs=3,
             steps_per_epoch=4,
             checkpoint=TrainingCheckpoint(tmp_path, every_seconds=0),
-            callbacks=[guard],
+            callbacks=[halt],
         )
     named = {f"images/{4 * bad_step + i:03d}.jpg" for i in range(4)} | {"images/000.jpg"}
     assert {line.strip() for line in str(caught.value).splitlines()[1:]} == named
@@ -84,12 +84,12 @@ def test_a_new_fit_lets_a_halted_model_train(tmp_path):
     model = Line()
     model.compile(keras.optimizers.SGD(0.1))
     model.halted.assign(True)
-    guard = StopOnNonFinite(DetectionData([], ("thing",)))
-    model.fit(make_data(None, "image")(0), epochs=1, steps_per_epoch=2, verbose=0, shuffle=False, callbacks=[guard])
+    halt = HaltOnNaN(DetectionData([], ("thing",)))
+    model.fit(make_data(None, "image")(0), epochs=1, steps_per_epoch=2, verbose=0, shuffle=False, callbacks=[halt])
     assert int(model.optimizer.iterations) == 2
 
 
-def test_a_plain_model_stops_before_anything_is_saved(tmp_path):
+def test_a_plain_keras_model_stops_before_anything_is_saved(tmp_path):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     x = np.ones([6, 1], np.float32)
@@ -97,6 +97,6 @@ def test_a_plain_model_stops_before_anything_is_saved(tmp_path):
     saved = tmp_path / "m.weights.h5"
     save = keras.callbacks.ModelCheckpoint(saved, save_weights_only=True, save_freq=1)
     with pytest.raises(NonFiniteLossError, match="batch 3"):
-        model.fit(x, y, batch_size=2, shuffle=False, verbose=0, callbacks=[RaiseOnNonFinite(), save])
+        model.fit(x, y, batch_size=2, shuffle=False, verbose=0, callbacks=[HaltOnNaN(), save])
     model.load_weights(saved)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
