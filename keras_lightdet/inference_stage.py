@@ -1,26 +1,25 @@
-"""Stages: a detector as the chain of functions that its file is made of."""
+"""InferenceStage: one step of a model at inference, the unit that is converted to TFLite."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import tensorflow as tf
-
-Tensors = dict[str, tf.Tensor]
+from keras_lightdet.types import Tensors
 
 
 @dataclass(frozen=True)
 class InferenceStage:
-    """One function of a detector at inference, on a batch of one.
+    """One function of a model at inference, for a batch of one image.
 
-    A file is made stage by stage: those with weights may be quantized, those without decode boxes, choose and sample,
-    and stay float32.
+    A TFLite file is converted stage by stage: stages with weights may be quantized; those without (box decoding, NMS,
+    RoI pooling) stay float32.
 
     Attributes:
-        name: For people.
-        function: Named tensors -> named tensors, float32 but for "images".
-        inputs: What it takes of the "images" (0..255) and of the stages before.
+        name: Shown in messages.
+        function: Named tensors -> named tensors, float32 except "images".
+        inputs: Names of the tensors it reads: "images" (0..255) or outputs of earlier stages.
         has_weights: Whether it has weights.
-        limits: By output, the ends beyond which all values decode to the same; 8 bits go to what lies between.
+        limits: By output, the bounds beyond which all values decode to nearly the same; int8 quantization covers the
+            range between them.
     """
 
     name: str

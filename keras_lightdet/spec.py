@@ -1,23 +1,27 @@
-"""Spec: frozen dataclasses of numbers that Keras can save with a model."""
+"""Spec: frozen dataclasses of settings that Keras can save with a model."""
 
 import dataclasses
+from typing import Any
 
 import keras
 
+from keras_lightdet.types import Config
+
 
 class Spec:
-    """Base of the frozen dataclasses that hold a detector's numbers; a field is a plain value or another spec."""
+    """Base class of the frozen dataclasses of settings; a field is a plain value or another spec."""
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         """Returns the fields in the form Keras saves."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        assert dataclasses.is_dataclass(self)
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             key: keras.saving.serialize_keras_object(value) if isinstance(value, Spec) else value
             for key, value in values.items()
         }
 
     @classmethod
-    def from_config(cls, config: dict) -> "Spec":
+    def from_config(cls, config: Config) -> "Spec":
         """Rebuilds the spec that `get_config` wrote."""
         return cls(
             **{

@@ -1,6 +1,6 @@
-"""Types that cross module boundaries: tensors, and the targets of a training batch."""
+"""Types that cross module boundaries: tensors, sizes, and the targets of a training batch."""
 
-from typing import TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import keras
 import tensorflow as tf
@@ -8,7 +8,9 @@ import tensorflow as tf
 Tensor: TypeAlias = tf.Tensor | keras.KerasTensor  # a KerasTensor while a functional model is built
 Tensors: TypeAlias = dict[str, Tensor]  # named outputs of a network, such as {"box_deltas": .., "class_logits": ..}
 Size: TypeAlias = tuple[int, int]  # (height, width) in pixels
+DynamicSize: TypeAlias = tuple[int | Tensor, int | Tensor]  # the same; tensors where the graph does not know the size
 InputShape: TypeAlias = tuple[int, int, int]  # (height, width, 3)
+Config: TypeAlias = dict[str, Any]  # constructor arguments in the form Keras saves
 
 
 class _Sources(TypedDict, total=False):

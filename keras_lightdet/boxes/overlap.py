@@ -1,22 +1,23 @@
-"""Overlap of boxes: IoU, its relatives, and all pairs. Boxes are float32 xyxy; pure functions of keras.ops."""
+"""Overlap of boxes: IoU, GIoU, DIoU and CIoU. Boxes are float32 xyxy; pure functions of keras.ops."""
 
 import math
 
-import keras
 from keras import ops
+
+from keras_lightdet.types import Tensor
 
 IOU_KINDS = ("iou", "giou", "diou", "ciou")
 _EPSILON = 1e-7
 
 
-def box_area(boxes: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns the areas `[...]` of `boxes [..., 4]`; an inverted box has area 0."""
+def box_area(boxes: Tensor) -> Tensor:
+    """Returns the areas `[...]` of `boxes [..., 4]`; a box with inverted corners has area 0."""
     sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
     return sides[..., 0] * sides[..., 1]
 
 
-def pairwise_intersection(boxes: keras.KerasTensor, others: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns the areas `[..., N, M]` that `boxes [..., N, 4]` share with `others [..., M, 4]`."""
+def pairwise_intersection(boxes: Tensor, others: Tensor) -> Tensor:
+    """Returns the intersection areas `[..., N, M]` of `boxes [..., N, 4]` and `others [..., M, 4]`."""
     boxes, others = ops.expand_dims(boxes, -2), ops.expand_dims(others, -3)
     # One coordinate at a time: slices of [..., N, M, 2] would double the memory of the largest tensor of the loss.
     width = ops.minimum(boxes[..., 2], others[..., 2]) - ops.maximum(boxes[..., 0], others[..., 0])
@@ -24,14 +25,14 @@ def pairwise_intersection(boxes: keras.KerasTensor, others: keras.KerasTensor) -
     return ops.maximum(width, 0.0) * ops.maximum(height, 0.0)
 
 
-def pairwise_iou(boxes: keras.KerasTensor, others: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns the IoU `[..., N, M]`, 0..1, of `boxes [..., N, 4]` with `others [..., M, 4]`; 0 where both are empty."""
+def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Returns the IoU `[..., N, M]`, 0..1, of `boxes [..., N, 4]` and `others [..., M, 4]`; 0 where both are empty."""
     shared = pairwise_intersection(boxes, others)
     union = ops.expand_dims(box_area(boxes), -1) + ops.expand_dims(box_area(others), -2) - shared
     return shared / ops.maximum(union, _EPSILON)
 
 
-def shape_iou(sizes: keras.KerasTensor, others: keras.KerasTensor) -> keras.KerasTensor:
+def shape_iou(sizes: Tensor, others: Tensor) -> Tensor:
     """Returns the IoU `[..., N, M]` of concentric boxes, from `(width, height)` pairs `[..., N, 2]`, `[..., M, 2]`."""
     sizes, others = ops.expand_dims(sizes, -2), ops.expand_dims(others, -3)
     shared = ops.minimum(sizes[..., 0], others[..., 0]) * ops.minimum(sizes[..., 1], others[..., 1])
@@ -39,16 +40,16 @@ def shape_iou(sizes: keras.KerasTensor, others: keras.KerasTensor) -> keras.Kera
     return shared / ops.maximum(union, _EPSILON)
 
 
-def iou(boxes: keras.KerasTensor, others: keras.KerasTensor, kind: str = "iou") -> keras.KerasTensor:
-    """Returns the overlap `[...]` of boxes taken in pairs, `boxes [..., 4]` with `others [..., 4]`.
+def iou(boxes: Tensor, others: Tensor, kind: str = "iou") -> Tensor:
+    """Returns the overlap `[...]` of each box of `boxes [..., 4]` with the corresponding one of `others [..., 4]`.
 
     Args:
         boxes: Predicted boxes; the gradient flows through them.
-        others: True boxes.
+        others: Ground-truth boxes.
         kind: "iou"; "giou" (Rezatofighi et al. 2019, eq. 1); "diou" or "ciou" (Zheng et al. 2020, eqs. 7 and 10).
 
     Returns:
-        1 for equal boxes; down to -1 (giou) or below 0 (diou, ciou) for boxes apart.
+        1 for equal boxes; down to -1 ("giou") or below 0 ("diou", "ciou") for disjoint boxes.
 
     Raises:
         ValueError: If `kind` is unknown.
@@ -78,6 +79,6 @@ def iou(boxes: keras.KerasTensor, others: keras.KerasTensor, kind: str = "iou") 
     return overlap_diou - weight * aspect
 
 
-def _aspect_angle(boxes: keras.KerasTensor) -> keras.KerasTensor:
+def _aspect_angle(boxes: Tensor) -> Tensor:
     sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], _EPSILON)
     return ops.arctan(sides[..., 0] / sides[..., 1])

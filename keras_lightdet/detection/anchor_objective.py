@@ -1,4 +1,4 @@
-"""Dense prediction at the anchors of a pyramid, as in RetinaNet and EfficientDet: decoding and loss."""
+"""AnchorObjective: the meaning of the raw outputs of a dense anchor-based detector: decode and loss."""
 
 from dataclasses import dataclass, field
 
@@ -11,20 +11,21 @@ from keras_lightdet.boxes.proposals import UNIT_CODING
 from keras_lightdet.detection.anchor_placement import generate_anchors
 from keras_lightdet.detection.losses import huber, sigmoid_focal_loss
 from keras_lightdet.spec import Spec
+from keras_lightdet.types import DetectionTargets, DynamicSize, Tensor, Tensors
 
-# Sigmoids are within 0.0004 of their ends there, under any threshold of scores.
+# The sigmoid is within 0.0004 of 0 or 1 there, below any score threshold.
 _LOGIT_LIMITS = (-8.0, 8.0)
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
 class AnchorLoss(Spec):
-    """Numbers of the loss of dense anchors; the defaults are EfficientDet's.
+    """Settings of the loss; the defaults are EfficientDet's.
 
     Attributes:
-        focal_alpha: Weight of the objects' class against the background's `1 - focal_alpha`.
-        focal_gamma: Exponent that quiets easy anchors; 2 in RetinaNet.
-        huber_delta: Where the box loss turns from square to linear, in units of the deltas.
+        focal_alpha: Weight of positive targets; negative ones have `1 - focal_alpha`.
+        focal_gamma: Exponent that reduces the loss of easy anchors; 2 in RetinaNet.
+        huber_delta: Error at which the box loss changes from quadratic to linear, in units of the deltas.
         box_weight: Weight of the box loss, a mean over the four deltas.
     """
 
@@ -37,61 +38,61 @@ class AnchorLoss(Spec):
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
 class AnchorObjective(Spec):
-    """What the outputs of a dense detector mean, and how they are trained (Lin et al. 2017, section 4).
+    """Decoding and loss of a dense detector with anchors, as RetinaNet and EfficientDet (Lin et al. 2017, section 4).
 
     Raw outputs are float32 `{"box_deltas" [B, N, 4], "class_logits" [B, N, K]}` in the order of
-    `PyramidAnchors.generate`: a sigmoid for each class and none for the background.
+    `PyramidAnchors.generate`: a sigmoid per class, none for the background.
 
     Attributes:
-        anchors: The boxes that the outputs speak about.
-        coding: Of the deltas.
-        match: Which anchors are objects. By default each object has its best anchor whatever the overlap, and an
-            object inside a crowd keeps its anchors.
+        anchors: Anchor generator.
+        coding: Coding of the deltas.
+        assigner: Label assignment. By default each object has its best anchor at any overlap, and an object inside a
+            crowd keeps its anchors.
         loss: Weights of the losses.
     """
 
     anchors: PyramidAnchors
     coding: DeltaCoding = UNIT_CODING
-    match: IoUAssigner = field(
-        default_factory=lambda: IoUAssigner(0.5, 0.5, allow_low_quality=True, ignore_first=False)
+    assigner: IoUAssigner = field(
+        default_factory=lambda: IoUAssigner(0.5, 0.5, allow_low_quality=True, ignore_positives=False)
     )
     loss: AnchorLoss = field(default_factory=AnchorLoss)
 
     loss_names = ("box_loss", "class_loss")
 
-    def generate_anchors(self, image_size: tuple):
-        """Returns the anchors `[N, 4]` (xyxy pixels) of images of `(height, width)`, see `generate_anchors`."""
+    def generate_anchors(self, image_size: DynamicSize) -> Tensor:
+        """Returns the anchors `[N, 4]` (xyxy pixels) for images of `(height, width)`."""
         return generate_anchors(self.anchors, image_size)
 
-    def decode_boxes(self, box_deltas, placed):
+    def decode_boxes(self, box_deltas: Tensor, anchors: Tensor) -> Tensor:
         """Returns boxes `[B, N, 4]` in xyxy pixels, which may leave the image."""
-        return self.coding.decode(box_deltas, placed)
+        return self.coding.decode(box_deltas, anchors)
 
-    def decode_scores(self, raw: dict):
+    def decode_scores(self, raw: Tensors) -> Tensor:
         """Returns the probability of each class, `[B, N, K]`."""
         return ops.sigmoid(raw["class_logits"])
 
     def raw_limits(self) -> dict[str, tuple[float, float]]:
-        """Returns the ends beyond which raw values decode to nearly the same, by output."""
+        """Returns the bounds beyond which raw values decode to nearly the same, by output."""
         return {"class_logits": _LOGIT_LIMITS}
 
-    def compute_losses(self, raw: dict, targets: dict, placed) -> dict:
-        """Computes the focal loss of all decided anchors and the Huber loss of the positive ones.
+    def compute_losses(self, raw: Tensors, targets: DetectionTargets, anchors: Tensor) -> Tensors:
+        """Computes the focal loss of all anchors that are not ignored and the Huber loss of the positive ones.
 
         Both are summed and divided by one more than the number of positive anchors in the batch of all replicas: a
         batch without objects then has a finite loss.
 
         Args:
             raw: The network's outputs.
-            targets: See `DetectorModel`.
-            placed: `[N, 4]`, xyxy pixels.
+            targets: Ground truth.
+            anchors: `[N, 4]`, xyxy pixels.
 
         Returns:
             `{"box_loss", "class_loss"}`, float32 scalars, weighted.
         """
-        matched = assign_anchors(placed, targets["boxes"], targets["labels"], targets["ignore"], self.match)
-        positive, rows = matched >= 0, ops.maximum(matched, 0)
-        decided = ops.cast(matched >= BACKGROUND, "float32")
+        assigned = assign_anchors(anchors, targets["boxes"], targets["labels"], targets["ignore"], self.assigner)
+        positive, rows = assigned >= 0, ops.maximum(assigned, 0)
+        counted = ops.cast(assigned >= BACKGROUND, "float32")
         labels = ops.where(positive, ops.take_along_axis(targets["labels"], rows, axis=1), -1)
 
         logits = raw["class_logits"]
@@ -100,10 +101,10 @@ class AnchorObjective(Spec):
         focal = sigmoid_focal_loss(classes, logits, alpha=loss.focal_alpha, gamma=loss.focal_gamma)
 
         true_boxes = ops.where(targets["labels"][..., None] >= 0, targets["boxes"], 0.0)
-        wanted = self.coding.encode(ops.take_along_axis(true_boxes, rows[..., None], axis=1), placed)
-        box_terms = ops.mean(huber(wanted, raw["box_deltas"], delta=loss.huber_delta), axis=-1)
+        true_deltas = self.coding.encode(ops.take_along_axis(true_boxes, rows[..., None], axis=1), anchors)
+        box_terms = ops.mean(huber(true_deltas, raw["box_deltas"], delta=loss.huber_delta), axis=-1)
         scale = 1.0 / (global_sum(ops.sum(ops.cast(positive, "float32"))) + 1.0)
         return {
             "box_loss": loss.box_weight * scale * ops.sum(ops.where(positive, box_terms, 0.0)),
-            "class_loss": scale * ops.sum(ops.sum(focal, axis=-1) * decided),
+            "class_loss": scale * ops.sum(ops.sum(focal, axis=-1) * counted),
         }

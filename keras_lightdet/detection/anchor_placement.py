@@ -1,25 +1,43 @@
-"""Anchors laid over batches whose size the graph may not know."""
+"""Anchors of batches whose image size may be unknown to the graph."""
 
+from typing import TypeGuard
+
+import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.boxes import PyramidAnchors
+from keras_lightdet.boxes import AnchorGrid, GridAnchors, PyramidAnchors
+from keras_lightdet.types import DynamicSize, Size, Tensor
 
 
-def size_of(images: tf.Tensor) -> tuple:
-    """Returns `(height, width)` of `images [B, H, W, 3]`: numbers where the graph knows them, else tensors."""
+def image_size_of(images: Tensor) -> DynamicSize:
+    """Returns `(height, width)` of `images [B, H, W, 3]`: integers where the graph knows them, else tensors."""
     dynamic = tf.shape(images)
-    return tuple(images.shape[axis] or dynamic[axis] for axis in (1, 2))
+    return images.shape[1] or dynamic[1], images.shape[2] or dynamic[2]
 
 
-def is_known(image_size: tuple) -> bool:
-    """Whether the graph knows `(height, width)`."""
-    return all(isinstance(side, int) for side in image_size)
-
-
-def generate_anchors(anchors: PyramidAnchors, image_size: tuple) -> tf.Tensor:
-    """Lays anchors over images of `(height, width)`, numbers or tensors: `[N, 4]`, see `PyramidAnchors.generate`."""
-    if is_known(image_size):
+def generate_anchors(anchors: PyramidAnchors, image_size: DynamicSize) -> Tensor:
+    """Generates anchors `[N, 4]` for images of `(height, width)`, see `PyramidAnchors.generate`."""
+    if _is_static(image_size):
         return tf.constant(anchors.generate(image_size))
-    # Batches of changing size (multi-scale training): the anchors come from NumPy at each step.
-    placed = tf.numpy_function(lambda size: anchors.generate(tuple(size)), [tf.stack(image_size)], tf.float32)
-    return tf.ensure_shape(placed, [None, 4])
+    # Batches of varying size (multi-scale training): NumPy computes the anchors at each step.
+    boxes = tf.numpy_function(lambda size: anchors.generate(tuple(size)), [tf.stack(image_size)], tf.float32)
+    return tf.ensure_shape(boxes, [None, 4])
+
+
+def generate_grid_anchors(anchors: GridAnchors, image_size: DynamicSize) -> AnchorGrid:
+    """Generates the anchors for images of `(height, width)`, see `GridAnchors.generate`."""
+    if _is_static(image_size):
+        return anchors.generate(image_size)
+
+    def generate(size: np.ndarray) -> tuple[np.ndarray, ...]:
+        grid = anchors.generate(tuple(size))
+        return grid.centers, grid.sizes, grid.strides, grid.shapes
+
+    dtypes = [tf.float32, tf.float32, tf.float32, tf.int32]
+    arrays = tf.numpy_function(generate, [tf.stack(image_size)], dtypes)
+    shapes = ([None, 2], [None, 2], [None], [None])
+    return AnchorGrid(*(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes, strict=True)))
+
+
+def _is_static(image_size: DynamicSize) -> TypeGuard[Size]:
+    return all(isinstance(side, int) for side in image_size)

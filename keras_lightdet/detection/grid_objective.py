@@ -1,9 +1,8 @@
-"""The grid prediction of YOLOv3-style detectors: decoding and loss of boxes, objectness and classes at every anchor."""
+"""GridObjective: the meaning of the raw outputs of a grid detector (YOLOv3): decode and loss."""
 
 from dataclasses import dataclass, field
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from keras_lightdet.base_model import global_sum
@@ -18,29 +17,30 @@ from keras_lightdet.boxes import (
     pairwise_iou,
 )
 from keras_lightdet.boxes.overlap import box_area
-from keras_lightdet.detection.anchor_placement import is_known
+from keras_lightdet.detection.anchor_placement import generate_grid_anchors
 from keras_lightdet.detection.losses import sigmoid_cross_entropy
 from keras_lightdet.spec import Spec
+from keras_lightdet.types import DetectionTargets, DynamicSize, Tensor, Tensors
 
-# Sigmoids are within 0.0004 of their ends there, under any threshold of scores.
+# The sigmoid is within 0.0004 of 0 or 1 there, below any score threshold.
 _LOGIT_LIMITS = (-8.0, 8.0)
-# The center is within half a hundredth of its window's end there, and the sides are clipped.
+# The center is within 0.005 of the end of its range there, and the sides are clipped.
 _DELTA_LIMITS = (-6.0, 6.0)
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
 class GridLoss(Spec):
-    """Numbers of the grid loss.
+    """Settings of the loss.
 
     Attributes:
-        box_kind: Overlap whose complement is the box loss: "iou", "giou", "diou" or "ciou".
+        box_kind: The box loss is 1 minus this overlap: "iou", "giou", "diou" or "ciou".
         box_weight: Weight of the box loss.
         objectness_weight: Weight of the objectness loss.
         class_weight: Weight of the class loss.
-        focal_gamma: Exponent of `|target - objectness|`, which quiets the many easy anchors.
-        ignore_iou: An unmatched anchor whose box overlaps a true box (or lies inside one to ignore) by more than
-            this is no negative.
+        focal_gamma: Exponent of `|target - objectness|`, which reduces the loss of the many easy anchors.
+        ignore_iou: An anchor without a box whose prediction overlaps a ground-truth box (or lies inside one to ignore)
+            by more than this is not a negative.
     """
 
     box_kind: str = "ciou"
@@ -54,50 +54,50 @@ class GridLoss(Spec):
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
 class GridObjective(Spec):
-    """What a grid detector's raw outputs mean, and how they are trained.
+    """Decoding and loss of a grid detector.
 
     Raw outputs are float32 `{"box_deltas" [B, N, 4], "objectness" [B, N], "class_logits" [B, N, K]}` in the order of
     `GridAnchors.generate`.
+
+    Attributes:
+        anchors: Anchor generator.
+        coding: Coding of the deltas.
+        assigner: Label assignment.
+        loss: Weights of the losses.
     """
 
     anchors: GridAnchors
     coding: GridCoding = field(default_factory=GridCoding)
-    match: GridAssigner = field(default_factory=GridAssigner)
+    assigner: GridAssigner = field(default_factory=GridAssigner)
     loss: GridLoss = field(default_factory=GridLoss)
 
     loss_names = ("box_loss", "objectness_loss", "class_loss")
 
-    def generate_anchors(self, image_size: tuple) -> AnchorGrid:
-        """Lays the anchors over images of `(height, width)`, numbers or tensors."""
-        if is_known(image_size):
-            return self.anchors.generate(image_size)
-        # Batches of changing size (multi-scale training): the anchors come from NumPy at each step.
-        kinds = [tf.float32, tf.float32, tf.float32, tf.int32]
-        parts = tf.numpy_function(self._anchor_arrays, [tf.stack(image_size)], kinds)
-        shapes = ([None, 2], [None, 2], [None], [None])
-        return AnchorGrid(*(tf.ensure_shape(part, shape) for part, shape in zip(parts, shapes, strict=True)))
+    def generate_anchors(self, image_size: DynamicSize) -> AnchorGrid:
+        """Returns the anchors for images of `(height, width)`."""
+        return generate_grid_anchors(self.anchors, image_size)
 
-    def decode_boxes(self, box_deltas, placed: AnchorGrid):
+    def decode_boxes(self, box_deltas: Tensor, anchors: AnchorGrid) -> Tensor:
         """Returns boxes `[B, N, 4]` in xyxy pixels, which may leave the image."""
-        return self.coding.decode(box_deltas, placed.centers, placed.sizes, placed.strides)
+        return self.coding.decode(box_deltas, anchors.centers, anchors.sizes, anchors.strides)
 
-    def decode_scores(self, raw: dict):
-        """Returns `[B, N, K]`: the probability of an object times that of each class, given one."""
+    def decode_scores(self, raw: Tensors) -> Tensor:
+        """Returns `[B, N, K]`: objectness times the probability of each class."""
         return ops.sigmoid(raw["objectness"])[..., None] * ops.sigmoid(raw["class_logits"])
 
     def raw_limits(self) -> dict[str, tuple[float, float]]:
-        """Returns the ends beyond which raw values decode to nearly the same, by output."""
+        """Returns the bounds beyond which raw values decode to nearly the same, by output."""
         return {"box_deltas": _DELTA_LIMITS, "objectness": _LOGIT_LIMITS, "class_logits": _LOGIT_LIMITS}
 
-    def compute_losses(self, raw: dict, targets: dict, placed: AnchorGrid) -> dict:
-        """Computes the loss of YOLOv3 with an IoU-family box term.
+    def compute_losses(self, raw: Tensors, targets: DetectionTargets, anchors: AnchorGrid) -> Tensors:
+        """Computes the loss of YOLOv3 with an IoU-based box term.
 
-        Every term is summed over anchors and divided by the number of matched anchors in the batch of all replicas.
+        Each term is summed over anchors and divided by the number of positive anchors in the batch of all replicas.
 
         Args:
             raw: The network's outputs.
-            targets: See `DetectorModel`.
-            placed: The anchors laid over the batch's images.
+            targets: Ground truth.
+            anchors: The anchors for the size of the images.
 
         Returns:
             `{"box_loss", "objectness_loss", "class_loss"}`, float32 scalars, weighted.
@@ -106,18 +106,18 @@ class GridObjective(Spec):
         real = ops.logical_and(targets["labels"] >= 0, ops.logical_not(ignore))
         true_boxes = ops.where(ops.expand_dims(targets["labels"] >= 0, -1), targets["boxes"], 0.0)
         shape_sizes = ops.reshape(ops.convert_to_tensor(self.anchors.sizes, "float32"), (-1, 2))
-        matched = assign_grid_anchors(
-            placed.centers, placed.strides, placed.shapes, shape_sizes, true_boxes, real, self.match
+        assigned = assign_grid_anchors(
+            anchors.centers, anchors.strides, anchors.shapes, shape_sizes, true_boxes, real, self.assigner
         )
-        positive = ops.cast(matched >= 0, "float32")
-        index = ops.maximum(matched, 0)
-        boxes = self.decode_boxes(raw["box_deltas"], placed)
+        positive = ops.cast(assigned >= 0, "float32")
+        index = ops.maximum(assigned, 0)
+        boxes = self.decode_boxes(raw["box_deltas"], anchors)
         overlap = iou(boxes, ops.take_along_axis(true_boxes, index[..., None], axis=1), self.loss.box_kind)
 
-        still = ops.stop_gradient(boxes)
         quality = ops.clip(ops.stop_gradient(overlap), 0.0, 1.0) * positive
-        counted = ops.maximum(positive, 1.0 - self._undecided(still, true_boxes, real, ignore))
-        objectness_term = _focal_cross_entropy(quality, raw["objectness"], self.loss.focal_gamma)
+        ignored = self._ignored(ops.stop_gradient(boxes), true_boxes, real, ignore)
+        counted = ops.maximum(positive, 1.0 - ignored)
+        objectness_term = _quality_focal_loss(quality, raw["objectness"], self.loss.focal_gamma)
 
         true_labels = ops.take_along_axis(ops.maximum(targets["labels"], 0), index, axis=1)
         logits = raw["class_logits"]
@@ -131,18 +131,14 @@ class GridObjective(Spec):
             "class_loss": self.loss.class_weight * scale * ops.sum(class_term * positive),
         }
 
-    def _anchor_arrays(self, image_size) -> tuple:
-        placed = self.anchors.generate(tuple(image_size))
-        return placed.centers, placed.sizes, placed.strides, placed.shapes
-
-    def _undecided(self, boxes, true_boxes, real, ignore):
-        """Marks (`[B, N]`, 1.0) anchors that overlap an object, or lie in a box to ignore, too far to be negatives."""
+    def _ignored(self, boxes: Tensor, true_boxes: Tensor, real: Tensor, ignore: Tensor) -> Tensor:
+        """Marks (`[B, N]`, 1.0) predictions that overlap an object, or a box to ignore, too much for a negative."""
         overlap = ops.where(ops.expand_dims(real, 1), pairwise_iou(boxes, true_boxes), 0.0)
         inside = pairwise_intersection(boxes, true_boxes) / ops.maximum(ops.expand_dims(box_area(boxes), -1), 1e-6)
         inside = ops.where(ops.expand_dims(ignore, 1), inside, 0.0)
         return ops.cast(ops.max(ops.maximum(overlap, inside), axis=-1) > self.loss.ignore_iou, "float32")
 
 
-def _focal_cross_entropy(targets, logits, gamma: float):
-    """`|y - p|^gamma` times the cross-entropy (quality focal loss, Li et al. 2020, eq. 2)."""
+def _quality_focal_loss(targets: Tensor, logits: Tensor, gamma: float) -> Tensor:
+    """Computes `|y - p|^gamma` times the cross-entropy (quality focal loss, Li et al. 2020, eq. 2)."""
     return ops.power(ops.abs(targets - ops.sigmoid(logits)), gamma) * sigmoid_cross_entropy(targets, logits)

@@ -1,34 +1,30 @@
-"""DetectorModel: one predict step and `detect` for every detector of the package."""
+"""DetectorModel: one predict step and `detect` for all detectors."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import keras
 import numpy as np
 
 from keras_lightdet.base_model import BaseModel
-from keras_lightdet.boxes import SelectSpec, select_detections
+from keras_lightdet.boxes import SelectedDetections, SelectSpec, select_detections
 from keras_lightdet.detection.detections import SHOWN_SCORE, Detections
 from keras_lightdet.images import ImageInput, for_each_image, resize_image
-from keras_lightdet.inference_stage import InferenceStage
+from keras_lightdet.types import Config, Size, Tensor, Tensors
 
 
 class DetectorModel(BaseModel):
-    """A detector that trains by stock `compile` and `fit` and answers by `detect`.
+    """A detector that trains with stock `compile` and `fit` and detects objects with `detect`.
 
-    A leaf writes `call(images) -> raw`, `compute_losses(images, targets, training) -> {name: scalar}`,
-    `decode(raw) -> (boxes [B, N, 4], scores [B, N, K])`, `networks`, `stages` and `get_config`; the rest stands here
-    once.
-
-    Data for `fit` are pairs of images `[B, H, W, 3]` (0..255, RGB) and targets `{"boxes" [B, G, 4] xyxy pixels of
-    the images, "labels" [B, G] (-1 pads), "ignore" [B, G] (1 or 0), "sources" [B, S] int}`. "sources" is optional:
-    it names the images when a loss is not finite.
+    Subclasses define the methods listed in `BaseModel`, and `decode`. Data for `fit` are pairs of images
+    `[B, H, W, 3]` (0..255, RGB) and `DetectionTargets`.
 
     Args:
         class_names: Names of the classes in label order.
-        input_size: `(height, width)` in pixels that images are stretched to.
-        select: How detections are chosen from the decoded boxes.
-        loss_names: Keys of what `compute_losses` returns.
-        architecture: Name and arguments of the builder, kept beside saved weights.
+        input_size: `(height, width)` in pixels to which images are resized.
+        select: Selection of detections from the decoded boxes.
+        loss_names: Keys of the dict that `compute_losses` returns.
+        architecture: Name and arguments of the builder, stored in the record of saved weights.
         name: Name of the model.
     """
 
@@ -36,10 +32,10 @@ class DetectorModel(BaseModel):
         self,
         *,
         class_names: Sequence[str],
-        input_size: tuple[int, int],
+        input_size: Size,
         select: SelectSpec,
         loss_names: Sequence[str],
-        architecture: Mapping | None = None,
+        architecture: Mapping[str, Any] | None = None,
         name: str | None = None,
     ):
         super().__init__(
@@ -51,43 +47,41 @@ class DetectorModel(BaseModel):
         )
         self.select = select
 
-    def decode(self, raw: dict) -> tuple:
-        """Returns boxes `[B, N, 4]` (xyxy pixels, inside the input) and scores `[B, N, K]`, 0..1."""
-        raise NotImplementedError(f"{type(self).__name__} must define decode.")
+    def decode(self, raw: Tensors) -> tuple[Tensor, Tensor]:
+        """Returns boxes `[B, N, 4]` or `[B, N, K, 4]` (xyxy pixels, inside the input) and scores `[B, N, K]`, 0..1."""
+        raise self._missing("decode")
 
-    def inference_stages(self) -> list[InferenceStage]:
-        """Returns the functions that make up `call` at inference, in their order: what a .tflite is made of."""
-        raise NotImplementedError(f"{type(self).__name__} must define stages.")
-
-    def predict_step(self, data) -> dict:
-        """Returns the selected detections of a batch in pixels of the network input, see `select_detections`."""
+    def predict_step(self, data: Any) -> SelectedDetections:
+        """Returns the selected detections of a batch in pixels of the network input."""
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return select_detections(*self.decode(self(images, training=False)), self.select)
+        boxes, scores = self.decode(self(images, training=False))
+        return select_detections(boxes, scores, self.select)
 
     def detect(
         self, images: ImageInput | Sequence[ImageInput], score_threshold: float = SHOWN_SCORE
     ) -> Detections | list[Detections]:
-        """Finds objects in images of any size.
+        """Detects objects in images of any size.
 
         Args:
             images: An image or a list of images: paths, Pillow images, or arrays `[H, W, 3]` of 0..255 RGB.
-            score_threshold: Leaves out detections below this score, 0..1.
+            score_threshold: Lowest score of a detection, 0..1.
 
         Returns:
-            `Detections` in pixels of the image given (EXIF orientation applied), or a list of them for a list.
+            `Detections` in pixels of the image (EXIF orientation applied), with the image; a list of them for a list.
 
         Raises:
-            DataError: If a file cannot be read as an image, or an array is none.
+            DataError: If a file cannot be read as an image, or an array is not an image.
         """
-        return for_each_image(images, lambda pixels: self._detect_one(pixels).above(score_threshold))
+        return for_each_image(images, lambda pixels: self._detect_in_image(pixels).above(score_threshold))
 
-    def _detect_one(self, pixels: np.ndarray) -> Detections:
-        answer = self.predict_on_batch(resize_image(pixels, self.input_size)[None])
-        answer = {key: value[0] for key, value in answer.items()}
-        return to_detections(answer, pixels.shape[:2], self.input_size, self.class_names)
+    def _detect_in_image(self, pixels: np.ndarray) -> Detections:
+        batch = self.predict_on_batch(resize_image(pixels, self.input_size)[None])
+        selected = {key: value[0] for key, value in batch.items()}
+        size = cast(Size, pixels.shape[:2])
+        return to_detections(selected, size, self.input_size, self.class_names, image=pixels)
 
-    def get_config(self) -> dict:
-        """Returns the constructor's arguments."""
+    def get_config(self) -> Config:
+        """Returns the constructor's arguments; subclasses add theirs."""
         return {
             "class_names": list(self.class_names),
             "input_size": list(self.input_size),
@@ -98,21 +92,24 @@ class DetectorModel(BaseModel):
 
 
 def to_detections(
-    answer: Mapping[str, np.ndarray],
-    image_size: tuple[int, int],
-    input_size: tuple[int, int],
+    selected: Mapping[str, np.ndarray],
+    image_size: Size,
+    input_size: Size,
     class_names: Sequence[str],
+    *,
+    image: np.ndarray | None = None,
 ) -> Detections:
-    """Turns one image's row of `select_detections` into `Detections` in pixels of the image.
+    """Converts one image's row of `select_detections` to `Detections` in pixels of the image.
 
     Args:
-        answer: NumPy `{"boxes" [D, 4], "scores" [D], "labels" [D], "count" []}` in pixels of the network input.
+        selected: NumPy `{"boxes" [D, 4], "scores" [D], "labels" [D], "count" []}` in pixels of the network input.
         image_size: `(height, width)` of the image.
         input_size: `(height, width)` of the network input.
         class_names: Names in label order.
+        image: The image's pixels, uint8 `[height, width, 3]`, to keep with the detections.
     """
-    count = int(answer["count"])
+    count = int(selected["count"])
     scale = np.array([image_size[1] / input_size[1], image_size[0] / input_size[0]] * 2, "float32")
-    boxes = np.asarray(answer["boxes"][:count], "float32") * scale
-    scores, labels = np.asarray(answer["scores"][:count]), np.asarray(answer["labels"][:count], "int32")
-    return Detections(boxes, scores, labels, tuple(class_names))
+    boxes = np.asarray(selected["boxes"][:count], "float32") * scale
+    scores, labels = np.asarray(selected["scores"][:count]), np.asarray(selected["labels"][:count], "int32")
+    return Detections(boxes, scores, labels, tuple(class_names), image)

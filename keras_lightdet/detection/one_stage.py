@@ -1,95 +1,96 @@
-"""OneStageDetector: one network whose dense outputs are the detections."""
+"""OneStageDetector: one network whose dense outputs are decoded to detections."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_lightdet.boxes import SelectSpec
 from keras_lightdet.detection.anchor_objective import AnchorObjective
-from keras_lightdet.detection.anchor_placement import size_of
+from keras_lightdet.detection.anchor_placement import image_size_of
 from keras_lightdet.detection.grid_objective import GridObjective
 from keras_lightdet.detection.model import DetectorModel
 from keras_lightdet.inference_stage import InferenceStage
+from keras_lightdet.types import Config, DetectionTargets, Size, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 class OneStageDetector(DetectorModel):
-    """A network and the meaning of its outputs.
+    """A detector of one network.
 
     Args:
-        network: Functional model, images `[B, H, W, 3]` -> the raw outputs that `head` describes.
-        head: Decoding and loss.
+        network: Functional model, images `[B, H, W, 3]` -> the raw outputs that `objective` describes.
+        objective: The meaning of the raw outputs: decode and loss.
         class_names, input_size, select, architecture, name: See `DetectorModel`.
     """
 
     def __init__(
         self,
         network: keras.Model,
-        head: GridObjective | AnchorObjective,
+        objective: GridObjective | AnchorObjective,
         *,
         class_names: Sequence[str],
-        input_size: tuple[int, int],
+        input_size: Size,
         select: SelectSpec,
-        architecture: Mapping | None = None,
+        architecture: Mapping[str, Any] | None = None,
         name: str | None = None,
     ):
         super().__init__(
             class_names=class_names,
             input_size=input_size,
             select=select,
-            loss_names=head.loss_names,
+            loss_names=objective.loss_names,
             architecture=architecture,
             name=name,
         )
         self.network = network
-        self.head = head
+        self.objective = objective
         self.built = True
 
-    def networks(self, input_size: tuple[int, int] | None = None) -> list[tuple[keras.Model, list[tuple]]]:
-        """Returns the one network, see `DetectorModel.networks`."""
+    def networks(self, input_size: Size | None = None) -> list[tuple[keras.Model, list[tuple[int, ...]]]]:
+        """Returns the network, see `BaseModel.networks`."""
         return [(self.network, [(*(input_size or self.input_size), 3)])]
 
     def class_layers(self) -> list[keras.layers.Layer]:
-        """Returns the layers whose weights belong to the classes: all others serve any set of classes."""
+        """Returns the class prediction layers, see `BaseModel.class_layers`."""
         return [layer for layer in self.network.layers if layer.name.endswith("_class")]
 
-    def call(self, images, training: bool = False) -> dict:
-        """Returns the raw float32 outputs of `images` `[B, H, W, 3]`, 0..255."""
+    def call(self, images: Tensor, training: bool = False) -> Tensors:
+        """Returns the raw float32 outputs for `images` `[B, H, W, 3]`, 0..255."""
         raw = self.network(ops.cast(images, self.compute_dtype), training=training)
         return {key: ops.cast(value, "float32") for key, value in raw.items()}
 
-    def compute_losses(self, images, targets: dict, training: bool) -> dict:
-        """Computes the head's losses of a batch, see `DetectorModel.compute_losses`."""
-        return self.head.compute_losses(
-            self(images, training=training), targets, self.head.generate_anchors(size_of(images))
-        )
+    def compute_losses(self, images: Tensor, targets: DetectionTargets, training: bool) -> Tensors:
+        """Computes the objective's losses of a batch, see `BaseModel.compute_losses`."""
+        anchors: Any = self.objective.generate_anchors(image_size_of(images))
+        return self.objective.compute_losses(self(images, training=training), targets, anchors)
 
-    def decode(self, raw: dict) -> tuple:
+    def decode(self, raw: Tensors) -> tuple[Tensor, Tensor]:
         """Returns boxes `[B, N, 4]` (xyxy pixels, clipped to the input) and scores `[B, N, K]`, 0..1."""
         height, width = self.input_size
-        boxes = self.head.decode_boxes(raw["box_deltas"], self.head.generate_anchors(self.input_size))
+        anchors: Any = self.objective.generate_anchors(self.input_size)
+        boxes = self.objective.decode_boxes(raw["box_deltas"], anchors)
         boxes = ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32"))
-        return boxes, self.head.decode_scores(raw)
+        return boxes, self.objective.decode_scores(raw)
 
     def inference_stages(self) -> list[InferenceStage]:
-        """Returns the one network as a stage, see `DetectorModel.inference_stages`."""
-        return [
-            InferenceStage("network", lambda given: self(given["images"]), ("images",), True, self.head.raw_limits()),
-        ]
+        """Returns the network as one stage, see `BaseModel.inference_stages`."""
+        limits = self.objective.raw_limits()
+        return [InferenceStage("network", lambda tensors: self(tensors["images"]), ("images",), True, limits)]
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, the network included."""
         return {
             **super().get_config(),
             "network": keras.saving.serialize_keras_object(self.network),
-            "head": keras.saving.serialize_keras_object(self.head),
+            "objective": keras.saving.serialize_keras_object(self.objective),
         }
 
     @classmethod
-    def from_config(cls, config: dict) -> "OneStageDetector":
-        """Rebuilds the network and the specs that `get_config` wrote."""
+    def from_config(cls, config: Config) -> "OneStageDetector":
+        """Rebuilds the detector from the config that `get_config` returned."""
         config = dict(config)
-        for key in ("network", "head", "select"):
+        for key in ("network", "objective", "select"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)

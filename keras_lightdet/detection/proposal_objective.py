@@ -1,4 +1,4 @@
-"""The region proposal network's outputs: their meaning, the proposals in them, and their losses (Ren et al. 2015)."""
+"""ProposalObjective: the meaning of a region proposal network's raw outputs: proposals and loss (Ren et al. 2015)."""
 
 from dataclasses import dataclass, field
 
@@ -10,6 +10,7 @@ from keras_lightdet.base_model import global_sum
 from keras_lightdet.boxes import (
     DeltaCoding,
     IoUAssigner,
+    Proposals,
     ProposalSpec,
     PyramidAnchors,
     SampleSpec,
@@ -21,30 +22,31 @@ from keras_lightdet.boxes import (
 from keras_lightdet.boxes.proposals import UNIT_CODING
 from keras_lightdet.detection.losses import sigmoid_cross_entropy, smooth_l1
 from keras_lightdet.spec import Spec
+from keras_lightdet.types import DetectionTargets, DynamicSize, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 @dataclass(frozen=True)
 class ProposalObjective(Spec):
-    """What the outputs of a region proposal network mean, and how they are trained.
+    """Proposals and loss of a region proposal network.
 
-    Outputs are float32 `{"objectness" [B, N], "rpn_deltas" [B, N, 4]}` in the order of `PyramidAnchors.generate`.
+    Raw outputs are float32 `{"objectness" [B, N], "rpn_deltas" [B, N, 4]}` in the order of `PyramidAnchors.generate`.
 
     Attributes:
-        anchors: The boxes that the outputs speak about.
-        coding: Of the deltas.
-        match: Which anchors are objects.
+        anchors: Anchor generator.
+        coding: Coding of the deltas.
+        assigner: Label assignment.
         sample: Anchors of an image that the losses count.
-        train: How proposals are chosen in training.
-        test: The same at inference.
-        beta: Where the box loss turns from square to absolute.
+        train: Selection of proposals in training.
+        test: Selection of proposals at inference.
+        beta: See `smooth_l1`, the box loss.
         box_weight: Weight of the box loss.
     """
 
     anchors: PyramidAnchors
     coding: DeltaCoding = UNIT_CODING
-    match: IoUAssigner = field(
-        default_factory=lambda: IoUAssigner(0.7, 0.3, allow_low_quality=True, ignore_first=False)
+    assigner: IoUAssigner = field(
+        default_factory=lambda: IoUAssigner(0.7, 0.3, allow_low_quality=True, ignore_positives=False)
     )
     sample: SampleSpec = field(default_factory=lambda: SampleSpec(256, 0.5))
     train: ProposalSpec = field(default_factory=lambda: ProposalSpec(2000, 2000))
@@ -54,8 +56,8 @@ class ProposalObjective(Spec):
 
     loss_names = ("objectness_loss", "rpn_box_loss")
 
-    def propose(self, raw: dict, anchors: tf.Tensor, image_size, *, training: bool) -> dict:
-        """Chooses proposals, see `boxes.propose`; `anchors [N, 4]` are those of `image_size` `(height, width)`."""
+    def propose(self, raw: Tensors, anchors: Tensor, image_size: DynamicSize, *, training: bool) -> Proposals:
+        """Selects proposals, see `boxes.propose`; `anchors [N, 4]` are those for `image_size` `(height, width)`."""
         return propose(
             raw["objectness"],
             raw["rpn_deltas"],
@@ -66,30 +68,30 @@ class ProposalObjective(Spec):
             level_counts=self.anchors.level_counts(image_size),
         )
 
-    def compute_losses(self, raw: dict, targets: dict, anchors: tf.Tensor, seed: tf.Tensor) -> dict:
+    def compute_losses(self, raw: Tensors, targets: DetectionTargets, anchors: Tensor, seed: Tensor) -> Tensors:
         """Computes the two losses over a random sample of anchors.
 
         Both are summed and divided by the number of sampled anchors in the batch of all replicas.
 
         Args:
             raw: The network's outputs.
-            targets: See `DetectorModel`.
+            targets: Ground truth.
             anchors: `[N, 4]`, xyxy pixels.
-            seed: Int `[2]`, of the sample.
+            seed: Int `[2]`, seed of the sample.
 
         Returns:
             `{"objectness_loss", "rpn_box_loss"}`, float32 scalars, weighted.
         """
-        matched = assign_anchors(anchors, targets["boxes"], targets["labels"], targets["ignore"], self.match)
-        sample = sample_assignments(matched, random_keys(tf.shape(matched), seed), self.sample)
+        assigned = assign_anchors(anchors, targets["boxes"], targets["labels"], targets["ignore"], self.assigner)
+        sample = sample_assignments(assigned, random_keys(tf.shape(assigned), seed), self.sample)
         rows, positive = sample["indices"], ops.cast(sample["positive"], "float32")
         counted = ops.cast(sample["valid"], "float32")
         logits = ops.take_along_axis(raw["objectness"], rows, axis=1)
         deltas = ops.take_along_axis(raw["rpn_deltas"], rows[..., None], axis=1)
-        true_rows = ops.maximum(ops.take_along_axis(matched, rows, axis=1), 0)
+        true_rows = ops.maximum(ops.take_along_axis(assigned, rows, axis=1), 0)
         true_boxes = ops.take_along_axis(targets["boxes"], true_rows[..., None], axis=1)
-        wanted = self.coding.encode(true_boxes, ops.take(ops.convert_to_tensor(anchors), rows, axis=0))
-        box_terms = ops.sum(smooth_l1(wanted, deltas, beta=self.beta), axis=-1)
+        true_deltas = self.coding.encode(true_boxes, ops.take(ops.convert_to_tensor(anchors), rows, axis=0))
+        box_terms = ops.sum(smooth_l1(true_deltas, deltas, beta=self.beta), axis=-1)
         scale = 1.0 / ops.maximum(global_sum(ops.sum(counted)), 1.0)
         return {
             "objectness_loss": scale * ops.sum(sigmoid_cross_entropy(positive, logits) * counted),

@@ -77,7 +77,7 @@ def load_efficientdet(model: OneStageDetector, source: str | Path | Mapping) -> 
         WeightsError: If PyTorch is missing, or the weights are damaged or do not fit. The model stays as it was.
     """
     name, tensors = read_tensors(source)
-    levels = len(model.head.anchors.strides)
+    levels = len(model.objective.anchors.strides)
     modules = {efficientdet_module(path, levels): layer for path, layer in named_layers(model).items()}
     assign_tensors(modules, _with_our_anchors(tensors, model.num_classes, source=name), source=name)
 

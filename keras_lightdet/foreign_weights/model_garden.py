@@ -85,7 +85,7 @@ def load_model_garden_retinanet(model: OneStageDetector, source) -> None:
                 pairs.append((layer, _values(level_norms[step - 1])))
         predict = network.get_layer(f"predict_{part}")
         ratios = source.get_config()["aspect_ratios"]
-        values = _reorder(_values(getattr(head, predictor)), model.head.anchors, ratios, part)
+        values = _reorder(_values(getattr(head, predictor)), model.objective.anchors, ratios, part)
         pairs.append((predict, values))
     _assign(pairs)
 

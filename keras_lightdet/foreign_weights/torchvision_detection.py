@@ -64,7 +64,7 @@ def named_layers(model: TwoStageDetector) -> dict[str, keras.Layer]:
     backbone = model.rpn.get_layer(_BACKBONE)
     found = {f"{_BACKBONE}/{layer.name}": layer for layer in backbone.layers}
     found |= {layer.name: layer for layer in model.rpn.layers if layer is not backbone}
-    found |= {layer.name: layer for layer in model.roi_head.get_layer("region_network").layers}
+    found |= {layer.name: layer for layer in model.region_network.layers}
     return {path: layer for path, layer in found.items() if layer.weights}
 
 

@@ -1,3 +1,5 @@
+"""Selection of detections by NMS."""
+
 import numpy as np
 import tensorflow as tf
 from hypothesis import given, settings
@@ -17,20 +19,20 @@ def random_case(seed, batch, anchors=30, classes=3, size=64.0):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31 - 1))
-def test_selection_equals_tensorflows_combined_suppression(seed):
+def test_selection_equals_tensorflows_combined_nms(seed):
     boxes, scores = random_case(seed, batch=3)
-    found = select_detections(tf.constant(boxes), tf.constant(scores), SPEC)
-    peer = tf.image.combined_non_max_suppression(
+    selected = select_detections(tf.constant(boxes), tf.constant(scores), SPEC)
+    expected = tf.image.combined_non_max_suppression(
         boxes[:, :, None], scores, 1000, 12, SPEC.iou_threshold, SPEC.score_threshold, clip_boxes=False
     )
-    np.testing.assert_array_equal(found["count"], peer.valid_detections)
-    np.testing.assert_allclose(found["scores"], peer.nmsed_scores)
-    for picture, count in enumerate(np.asarray(found["count"])):
-        np.testing.assert_allclose(found["boxes"][picture, :count], peer.nmsed_boxes[picture, :count])
-        np.testing.assert_array_equal(found["labels"][picture, :count], peer.nmsed_classes[picture, :count])
+    np.testing.assert_array_equal(selected["count"], expected.valid_detections)
+    np.testing.assert_allclose(selected["scores"], expected.nmsed_scores)
+    for image, count in enumerate(np.asarray(selected["count"])):
+        np.testing.assert_allclose(selected["boxes"][image, :count], expected.nmsed_boxes[image, :count])
+        np.testing.assert_array_equal(selected["labels"][image, :count], expected.nmsed_classes[image, :count])
 
 
-def test_a_batch_of_one_answers_as_it_does_in_a_larger_batch():
+def test_a_batch_of_one_gives_the_same_detections_as_a_larger_batch():
     boxes, scores = random_case(5, batch=2)
     both = select_detections(tf.constant(boxes), tf.constant(scores), SPEC)
     alone = select_detections(tf.constant(boxes[1:]), tf.constant(scores[1:]), SPEC)
@@ -38,21 +40,21 @@ def test_a_batch_of_one_answers_as_it_does_in_a_larger_batch():
         np.testing.assert_array_equal(value[0], both[key][1])
 
 
-def test_empty_slots_are_zero_and_minus_one():
+def test_padding_is_zero_and_minus_one():
     boxes, scores = random_case(1, batch=1)
     scores[:] = 0.1
     scores[0, 7, 2] = 0.9
-    found = select_detections(tf.constant(boxes), tf.constant(scores), SPEC)
-    assert found["count"].numpy().tolist() == [1]
-    assert found["labels"].numpy()[0].tolist() == [2] + [-1] * 11
-    np.testing.assert_array_equal(found["boxes"][0, 1:], 0)
-    np.testing.assert_array_equal(found["scores"][0, 1:], 0)
-    np.testing.assert_allclose(found["boxes"][0, 0], boxes[0, 7])
+    selected = select_detections(tf.constant(boxes), tf.constant(scores), SPEC)
+    assert selected["count"].numpy().tolist() == [1]
+    assert selected["labels"].numpy()[0].tolist() == [2] + [-1] * 11
+    np.testing.assert_array_equal(selected["boxes"][0, 1:], 0)
+    np.testing.assert_array_equal(selected["scores"][0, 1:], 0)
+    np.testing.assert_allclose(selected["boxes"][0, 0], boxes[0, 7])
 
 
-def test_boxes_of_different_classes_do_not_suppress_each_other():
+def test_nms_is_applied_per_class():
     boxes = np.float32([[[10, 10, 30, 30], [10, 10, 30, 31]]])
     scores = np.float32([[[0.9, 0.0], [0.8, 0.7]]])
-    found = select_detections(tf.constant(boxes), tf.constant(scores), SPEC)
-    assert found["count"].numpy().tolist() == [2]
-    np.testing.assert_allclose(found["scores"][0, :2], [0.9, 0.7])
+    selected = select_detections(tf.constant(boxes), tf.constant(scores), SPEC)
+    assert selected["count"].numpy().tolist() == [2]
+    np.testing.assert_allclose(selected["scores"][0, :2], [0.9, 0.7])

@@ -1,3 +1,5 @@
+"""IoU and its variants."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,8 +17,8 @@ def some_boxes(draw):
     return np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
 
 
-def plain_overlap(a, b):
-    """Intersection, union and hull area of two boxes, written out in Python floats."""
+def areas_by_definition(a, b):
+    """Returns intersection, union and hull area of two boxes in Python floats."""
     a, b = [float(v) for v in a], [float(v) for v in b]
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     shared = width * height if width > 0 and height > 0 else 0.0
@@ -27,8 +29,8 @@ def plain_overlap(a, b):
 
 @settings(max_examples=60, deadline=None)
 @given(some_boxes(), some_boxes())
-def test_all_pairs_equal_the_definition(boxes, others):
-    expected = [[plain_overlap(a, b) for b in others] for a in boxes]
+def test_pairwise_overlaps_equal_the_definition(boxes, others):
+    expected = [[areas_by_definition(a, b) for b in others] for a in boxes]
     shared, union = (np.array([[cell[k] for cell in row] for row in expected]) for k in (0, 1))
     np.testing.assert_allclose(pairwise_intersection(boxes, others), shared, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(pairwise_iou(boxes, others), shared / np.maximum(union, 1e-7), rtol=1e-3, atol=1e-4)
@@ -38,10 +40,10 @@ def test_all_pairs_equal_the_definition(boxes, others):
 @given(some_boxes(), some_boxes())
 def test_giou_equals_the_definition(boxes, others):
     count = min(len(boxes), len(others))
-    for a, b, found in zip(boxes, others, iou(boxes[:count], others[:count], "giou"), strict=False):
-        shared, union, hull = plain_overlap(a, b)
+    for a, b, giou in zip(boxes, others, iou(boxes[:count], others[:count], "giou"), strict=False):
+        shared, union, hull = areas_by_definition(a, b)
         if union > 1e-3:
-            assert float(found) == pytest.approx(shared / union - (hull - union) / hull, abs=1e-4)
+            assert float(giou) == pytest.approx(shared / union - (hull - union) / hull, abs=1e-4)
 
 
 def test_ciou_of_a_worked_example():
@@ -56,7 +58,7 @@ def test_ciou_of_a_worked_example():
 
 
 @pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
-def test_equal_boxes_overlap_fully_and_empty_ones_keep_gradients_finite(kind):
+def test_equal_boxes_have_iou_one_and_empty_boxes_have_finite_gradients(kind):
     box = np.float32([[3, 4, 10, 20]])
     assert float(iou(box, box, kind)[0]) == pytest.approx(1.0, abs=1e-5)
     empty = tf.Variable(np.float32([[5, 5, 5, 5], [0, 0, 0, 0]]))
@@ -66,10 +68,10 @@ def test_equal_boxes_overlap_fully_and_empty_ones_keep_gradients_finite(kind):
     assert np.all(np.isfinite(tape.gradient(overlap, empty)))
 
 
-def test_unknown_kind_is_refused():
+def test_unknown_kind_is_rejected():
     with pytest.raises(ValueError, match="ciou"):
         iou(np.zeros((1, 4), "float32"), np.zeros((1, 4), "float32"), "eiou")
 
 
-def test_shape_iou_ignores_the_place():
+def test_shape_iou_depends_on_sizes_only():
     assert float(shape_iou(np.float32([[4, 2]]), np.float32([[2, 4]]))[0, 0]) == pytest.approx(4 / 12)

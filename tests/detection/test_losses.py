@@ -21,7 +21,7 @@ def test_smooth_l1_of_worked_examples():
 
 
 @pytest.mark.parametrize("beta", [1.0, 1 / 9])
-def test_smooth_l1_meets_in_value_and_slope(beta):
+def test_smooth_l1_is_continuous_in_value_and_slope(beta):
     points = tf.Variable(np.float32([beta * 0.9999, beta * 1.0001, -beta * 0.9999, 5.0, 0.0]))
     with tf.GradientTape() as tape:
         loss = smooth_l1(np.zeros(5, "float32"), points, beta=beta)
@@ -32,17 +32,17 @@ def test_smooth_l1_meets_in_value_and_slope(beta):
 def test_softmax_cross_entropy_is_the_negative_log_probability():
     logits = np.random.default_rng(0).normal(0, 3, (2, 4, 5)).astype("float32")
     labels = np.random.default_rng(1).integers(0, 5, (2, 4))
-    shares = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(-1, keepdims=True)
-    expected = -np.log(np.take_along_axis(shares, labels[..., None], -1)[..., 0])
+    probabilities = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(-1, keepdims=True)
+    expected = -np.log(np.take_along_axis(probabilities, labels[..., None], -1)[..., 0])
     np.testing.assert_allclose(softmax_cross_entropy(labels, logits), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_large_logits_and_half_precision_stay_finite():
     logits = tf.constant([[300.0, -300.0]], tf.float16)
     assert float(softmax_cross_entropy(np.array([1]), logits)[0]) == pytest.approx(600)
-    found = sigmoid_cross_entropy(np.float16([[0, 1]]), tf.constant([[300.0, -300.0]], tf.float16))
-    assert found.dtype == tf.float32
-    np.testing.assert_allclose(found, [[300, 300]])
+    losses = sigmoid_cross_entropy(np.float16([[0, 1]]), tf.constant([[300.0, -300.0]], tf.float16))
+    assert losses.dtype == tf.float32
+    np.testing.assert_allclose(losses, [[300, 300]])
 
 
 def test_sigmoid_cross_entropy_is_the_negative_log_probability():
@@ -52,7 +52,7 @@ def test_sigmoid_cross_entropy_is_the_negative_log_probability():
     np.testing.assert_allclose(sigmoid_cross_entropy(targets, logits), expected, rtol=1e-6)
 
 
-def test_a_negative_beta_is_refused():
+def test_a_negative_beta_is_rejected():
     with pytest.raises(ValueError, match="beta"):
         smooth_l1(np.zeros(1), np.zeros(1), beta=-1.0)
 
@@ -64,7 +64,7 @@ def test_huber_of_worked_examples():
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
-def test_focal_loss_is_the_papers_equation(gamma):
+def test_focal_loss_equals_the_papers_equation(gamma):
     logits, targets = np.float32([-6, -1, 0, 2, 9, -6, -1, 0, 2, 9]), np.repeat(np.float32([0, 1]), 5)
     p = 1 / (1 + np.exp(-logits.astype(float)))
     p_t, alpha_t = np.where(targets == 1, p, 1 - p), np.where(targets == 1, 0.25, 0.75)

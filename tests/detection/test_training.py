@@ -1,4 +1,4 @@
-"""Detectors under stock compile and fit."""
+"""Detectors with stock compile and fit."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ def batches(count=8, **options):
     return tf.data.Dataset.from_tensors((images, targets)).repeat(count)
 
 
-# Tracing the larger graph of two stages takes most of a minute each time; test_two_stage.py has its quick tests.
+# Tracing the larger graph of two stages takes most of a minute per test; test_two_stage.py has fast tests of it.
 DETECTORS = [pytest.param(name, marks=pytest.mark.slow if name == "two_stage" else ()) for name in BUILDERS]
 
 
@@ -37,7 +37,7 @@ def fit(model, optimizer=None, epochs=2, **options):
     return model.fit(batches(), epochs=epochs, verbose=0).history["loss"]
 
 
-def test_fit_lowers_the_loss_and_logs_its_parts(build):
+def test_fit_lowers_the_loss_and_logs_its_terms(build):
     keras.utils.set_random_seed(0)
     model = build()
     model.compile(keras.optimizers.Adam(3e-3, global_clipnorm=5.0, use_ema=True), steps_per_execution=2)
@@ -75,16 +75,15 @@ def test_mixed_precision_keeps_raw_outputs_and_losses_in_float32(mixed_precision
     assert losses[-1] < losses[0]
 
 
-def test_batches_of_changing_size_train(build):
-    """Multi-scale training: the same step serves every size, and a size gives the loss it gives alone."""
+def test_multi_scale_batches_give_the_losses_of_their_sizes(build):
     keras.utils.set_random_seed(0)
     model = build()
     model.compile(keras.optimizers.SGD(0.0))
     sizes = {side: random_batch(side=side) for side in (64, 96)}
-    alone = {}
+    expected = {}
     for step, (side, batch) in enumerate(sizes.items()):
-        model.optimizer.iterations.assign(step)  # which regions a loss counts is drawn by the step
-        alone[side] = float(sum(model.compute_losses(*batch, training=True).values()))
+        model.optimizer.iterations.assign(step)  # the seed of the regions that a loss counts
+        expected[side] = float(sum(model.compute_losses(*batch, training=True).values()))
     model.optimizer.iterations.assign(0)
     spec = ({"boxes": [4, 5, 4], "labels": [4, 5], "ignore": [4, 5], "sources": [4, 4]}, [4, None, None, 3])
     signature = (
@@ -93,18 +92,18 @@ def test_batches_of_changing_size_train(build):
     )
     data = tf.data.Dataset.from_generator(lambda: iter([sizes[64], sizes[96]]), output_signature=signature)
     history = model.fit(data, verbose=0).history["loss"][0]
-    assert history == pytest.approx((alone[64] + alone[96]) / 2, rel=1e-4)
+    assert history == pytest.approx((expected[64] + expected[96]) / 2, rel=1e-4)
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
-def test_a_loss_that_is_not_finite_halts_and_names_the_images(build, steps_per_execution):
+def test_a_non_finite_loss_halts_and_stores_the_sources(build, steps_per_execution):
     model = build()
     model.compile(keras.optimizers.SGD(1e-2), steps_per_execution=steps_per_execution)
     images, targets = random_batch()
     broken = {**targets, "boxes": np.full_like(targets["boxes"], np.nan), "sources": targets["sources"] + 40}
     before = [w.numpy() for w in model.trainable_weights]
-    whole = tf.data.Dataset.from_tensors((images, targets))
-    data = tf.data.Dataset.from_tensors((images, broken)).concatenate(whole)
+    valid = tf.data.Dataset.from_tensors((images, targets))
+    data = tf.data.Dataset.from_tensors((images, broken)).concatenate(valid)
     model.fit(data, verbose=0)
     assert bool(model.halted)
     assert set(model.halted_sources.numpy()) == {40, 41, 42, 43, -1}
@@ -112,7 +111,7 @@ def test_a_loss_that_is_not_finite_halts_and_names_the_images(build, steps_per_e
         np.testing.assert_array_equal(weight.numpy(), value)
 
 
-def test_keras_file_restores_model_optimizer_and_classes(tmp_path, build):
+def test_keras_file_restores_model_optimizer_and_class_names(tmp_path, build):
     model = build()
     fit(model, epochs=1)
     model.save(tmp_path / "model.keras")
@@ -124,43 +123,45 @@ def test_keras_file_restores_model_optimizer_and_classes(tmp_path, build):
     assert loaded.fit(batches(1), verbose=0).history["loss"][0] > 0
 
 
-def test_detect_answers_in_pixels_of_the_image(tmp_path):
-    """A box that the network puts at a known place of its input comes back at that place of an oblong image."""
+def test_detect_returns_boxes_in_pixels_of_the_image(tmp_path):
+    """Biases of the network set known boxes; the image is not square."""
     model = small_rsanet()
-    for part, bias in (("objectness", -20.0), ("class", [-20.0, 3.0, -20.0] * 3)):
+    for output, bias in (("objectness", -20.0), ("class", [-20.0, 3.0, -20.0] * 3)):
         for level in ("p3", "p4", "p5"):
-            layer = model.network.get_layer(f"{level}_{part}")
+            layer = model.network.get_layer(f"{level}_{output}")
             layer.kernel.assign(tf.zeros_like(layer.kernel))
             layer.bias.assign(tf.zeros_like(layer.bias) + bias)
     for level in ("p3", "p4", "p5"):
         box = model.network.get_layer(f"{level}_box")
         box.kernel.assign(tf.zeros_like(box.kernel))
     model.network.get_layer("p5_objectness").bias.assign([-20.0, 3.0, -20.0])
-    picture = np.zeros((100, 320, 3), "uint8")
-    width, height = model.head.anchors.sizes[2][1]
+    pixels = np.zeros((100, 320, 3), "uint8")
+    width, height = model.objective.anchors.sizes[2][1]
     expected = []
     for row in range(2):
         for column in range(2):
             x, y = 16 + 32 * column, 16 + 32 * row
             box = np.clip([x - width / 2, y - height / 2, x + width / 2, y + height / 2], 0, 64)
             expected.append(box * [5, 100 / 64, 5, 100 / 64])
-    Image.fromarray(picture).save(tmp_path / "image.png")
-    for given in (picture, tmp_path / "image.png", str(tmp_path / "image.png")):
-        found = model.detect(given)
-        assert set(found.labels) == {1}
-        assert found.class_names == NAMES
-        order = np.lexsort(found.boxes.T)
-        np.testing.assert_allclose(found.boxes[order], np.array(expected)[np.lexsort(np.array(expected).T)], rtol=1e-4)
-    assert [len(each) for each in model.detect([picture, picture[:50]])] == [4, 4]
-    assert len(model.detect(picture, score_threshold=0.95)) == 0
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    for image in (pixels, tmp_path / "image.png", str(tmp_path / "image.png")):
+        detections = model.detect(image)
+        assert set(detections.labels) == {1}
+        assert detections.class_names == NAMES
+        order = np.lexsort(detections.boxes.T)
+        np.testing.assert_allclose(
+            detections.boxes[order], np.array(expected)[np.lexsort(np.array(expected).T)], rtol=1e-4
+        )
+    assert [len(each) for each in model.detect([pixels, pixels[:50]])] == [4, 4]
+    assert len(model.detect(pixels, score_threshold=0.95)) == 0
 
 
-def test_detect_refuses_what_is_no_image():
+def test_detect_rejects_an_array_that_is_not_an_image():
     with pytest.raises(DataError, match=r"\[8, 8\]. Convert it to RGB"):
         small_rsanet().detect([np.zeros((8, 8))])
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_two_replicas_take_the_step_of_one(name):
-    """Gradients under MirroredStrategy equal those of one replica, sync batch norm and the shared divisor included."""
+def test_two_replicas_give_the_gradients_of_one(name):
+    """Includes synchronized batch norm and the normalizer over all replicas."""
     assert_replicas_agree(name, timeout=300)

@@ -26,20 +26,20 @@ from keras_lightdet.foreign_weights.effdet import efficientdet_module, named_lay
 from keras_lightdet.models.efficientdet import VARIANTS, Variant
 
 GOLDEN = Path(__file__).with_name("golden_efficientdet.npz")
-SELECT = SelectSpec(0.001, 0.5, max_detections=100, pre_nms_top_k=EFFICIENTDET_TOP, soft="gaussian")
+SELECT = SelectSpec(0.001, 0.5, max_detections=100, pre_nms_top_k=EFFICIENTDET_TOP, soft_nms="gaussian")
 
 
 def build(variant, size):
     convention = "keras" if EFFICIENTDETS[variant][0].startswith("tf_") else "torch"
     with pytest.MonkeyPatch.context() as patch:
         if own := EFFICIENTDETS[variant][2]:
-            patch.setitem(VARIANTS, variant, Variant(size=128, **own))
+            patch.setitem(VARIANTS, variant, Variant(input_shape=(128, 128, 3), **own))
         return keras_lightdet.EfficientDet(3, (*size, 3), variant=variant, convention=convention, select=SELECT)
 
 
 def drawn_state(model):
     """What effdet's state dict of the network would hold."""
-    state, levels = {}, len(model.head.anchors.strides)
+    state, levels = {}, len(model.objective.anchors.strides)
     for path, layer in named_layers(model).items():
         for part, (variable, axes) in _parts(layer).items():
             shape = tuple(variable.shape[axes.index(axis)] for axis in range(len(axes)))
@@ -57,7 +57,7 @@ def in_their_order(rows):
 def answers(model, size):
     """As `effdet_nets.answers`."""
     raw = model(draw_image(*size))
-    boxes = model.head.decode_boxes(raw["box_deltas"], model.head.generate_anchors(size))
+    boxes = model.objective.decode_boxes(raw["box_deltas"], model.objective.generate_anchors(size))
     found = select_detections(*model.decode(raw), SELECT)
     count = int(found["count"][0])
     return {

@@ -63,7 +63,7 @@ def test_names_of_before_torchvision_0_13_are_read(model, state):
 
 def test_channels_of_a_region_and_the_background_change_places(model, state):
     load_faster_rcnn(model, state)
-    network = model.roi_head.get_layer("region_network")
+    network = model.region_network
     region = np.random.default_rng(0).normal(size=(7, 7, 8)).astype("float32")
     theirs = state["roi_heads.box_head.fc6.weight"] @ region.transpose(2, 0, 1).reshape(-1)
     np.testing.assert_allclose(region.reshape(-1) @ np.array(network.get_layer("hidden1").kernel), theirs, atol=1e-4)

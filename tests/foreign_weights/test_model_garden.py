@@ -57,14 +57,14 @@ def test_detectors_are_those_of_the_model_garden(variant):
     load_model_garden_retinanet(model, theirs)
     image = draw_image(garden.SIDE, garden.SIDE)
     anchors, boxes, logits = garden.answers(theirs, image)
-    own = np.array(model.head.generate_anchors((garden.SIDE, garden.SIDE)))
+    own = np.array(model.objective.generate_anchors((garden.SIDE, garden.SIDE)))
     distances = np.abs(own[:, None] - anchors[None]).max(axis=-1)
     places = distances.argmin(axis=1)
     assert sorted(places) == list(range(len(own)))
     assert distances.min(axis=1).max() < 1e-3
     raw = model(image)
     assert_close({"logits": raw["class_logits"][0]}, {"logits": logits[places]})
-    found = np.array(model.head.decode_boxes(raw["box_deltas"], own))[0]
+    found = np.array(model.objective.decode_boxes(raw["box_deltas"], own))[0]
     sides = (boxes[:, 2:] - boxes[:, :2])[places].repeat(2, axis=1)
     assert np.abs(found - boxes[places]).max() < 1e-3 * np.abs(sides).max()
     np.testing.assert_allclose(found, boxes[places], rtol=1e-3, atol=0.05)

@@ -2,7 +2,7 @@
 
     python replica_gradients.py {one_stage,two_stage,toy,bisenet,dfanet}
 
-All are fed by the package's own pipelines, on whose batches the strategy must leave no image out and none twice.
+The data come from the package's own pipelines, of whose batches the strategy must use each image once.
 """
 
 import dataclasses
@@ -33,17 +33,17 @@ BATCH = 4
 
 
 def build(name, class_names):
-    """Returns the model; a detector of two stages counts all anchors and regions, as replicas draw different ones."""
+    """Returns the model; a two-stage detector counts all anchors and regions, as replicas draw different samples."""
     model = {**BUILDERS, **SEGMENTERS}[name](class_names=class_names)
     if name == "two_stage":
         everything = SampleSpec(4000, 1.0)
-        model.proposals = dataclasses.replace(model.proposals, sample=everything)
-        model.regions = dataclasses.replace(model.regions, sample=everything)
+        model.proposal_objective = dataclasses.replace(model.proposal_objective, sample=everything)
+        model.region_objective = dataclasses.replace(model.region_objective, sample=everything)
     return model
 
 
 def make_data(name, folder):
-    """Returns names of classes, and batches of drawn scenes."""
+    """Returns class names and batches of synthetic scenes."""
     if name in SEGMENTERS:
         scenes = load_segmentation(draw_segmentation_scenes(folder, {"train": 6}), "train")
         return scenes.class_names, segmentation_train_batches(
@@ -54,7 +54,7 @@ def make_data(name, folder):
 
 
 def step(strategy, name, class_names, batches):
-    """Returns the gradients of one step as plain SGD applies them, and the loss it logs."""
+    """Returns the gradients of one step as SGD applies them, and the logged loss."""
     with strategy.scope():
         keras.utils.set_random_seed(0)
         model = build(name, class_names)
@@ -64,21 +64,21 @@ def step(strategy, name, class_names, batches):
     return [b - w.numpy() for b, w in zip(before, model.trainable_weights, strict=True)], loss
 
 
-# In float32 a mere change of the order of the images moves these gradients by 8e-5.
+# In float32 another order of the images changes these gradients by 8e-5.
 keras.config.set_dtype_policy("float64")
-# It takes longer than the two steps.
+# The optimizer takes longer than the two steps.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 with tempfile.TemporaryDirectory() as folder:
     data = make_data(sys.argv[1], folder)
-    one, one_loss = step(tf.distribute.OneDeviceStrategy("CPU:0"), sys.argv[1], *data)
-    # The default packs all gradients into one tensor; those of the classes' layers are float32 under any policy.
-    each = tf.distribute.ReductionToOneDevice()
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=each)
-    two, two_loss = step(strategy, sys.argv[1], *data)
-scale = max(np.abs(g).max() for g in one)
-assert np.isclose(one_loss, two_loss, rtol=1e-5), (one_loss, two_loss)
+    expected, expected_loss = step(tf.distribute.OneDeviceStrategy("CPU:0"), sys.argv[1], *data)
+    # The default packs all gradients into one tensor; those of the class layers are float32 under any policy.
+    reduction = tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
+    gradients, loss = step(strategy, sys.argv[1], *data)
+scale = max(np.abs(g).max() for g in expected)
+assert np.isclose(expected_loss, loss, rtol=1e-5), (expected_loss, loss)
 assert scale > 0.1, scale
-print(max(np.abs(a - b).max() for a, b in zip(one, two, strict=True)) / scale, flush=True)
-os._exit(0)  # the strategy's threads can keep the interpreter from ending
+print(max(np.abs(a - b).max() for a, b in zip(expected, gradients, strict=True)) / scale, flush=True)
+os._exit(0)  # the strategy's threads can prevent a normal exit

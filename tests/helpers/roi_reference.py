@@ -1,4 +1,4 @@
-"""RoI align written as loops over bins, samples and corners, in double precision."""
+"""RoI align as loops over bins, samples and corners, in double precision."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def sample(plane, y, x, border):
-    """Bilinear value of `plane [H, W]` at a point."""
+    """Returns the bilinear value of `plane [H, W]` at a point."""
     height, width = plane.shape
     if border == "clamp":
         if y < -1 or y > height or x < -1 or x > width:
@@ -33,11 +33,11 @@ def align(
     border="clamp",
     position_sensitive=False,
 ):
-    """`[B, R, pool_size, pool_size, C]` of `features [B, H, W, C]` and `rois [B, R, 4]`."""
+    """Returns `[B, R, pool_size, pool_size, C]` of `features [B, H, W, C]` and `rois [B, R, 4]`."""
     features, rois = np.asarray(features, float), np.asarray(rois, float)
     channels = features.shape[-1] // (pool_size**2 if position_sensitive else 1)
-    answer = np.zeros((*rois.shape[:2], pool_size, pool_size, channels))
-    for b, r, i, j, a in np.ndindex(answer.shape):
+    pooled = np.zeros((*rois.shape[:2], pool_size, pool_size, channels))
+    for b, r, i, j, a in np.ndindex(pooled.shape):
         x0, y0, x1, y1 = rois[b, r] / stride - (0.5 if aligned else 0.0)
         height, width = y1 - y0, x1 - x0
         if at_least_one:
@@ -53,12 +53,12 @@ def align(
             for s in range(samples)
             for t in range(samples)
         ]
-        answer[b, r, i, j, a] = max(values) if reduce == "max" else sum(values) / len(values)
-    return answer
+        pooled[b, r, i, j, a] = max(values) if reduce == "max" else sum(values) / len(values)
+    return pooled
 
 
 def random_case(seed, channels, batch=2, rois=3, height=6, width=7, stride=8):
-    """Features, and regions inside and across the border whose samples keep off the jumps at -1 and at the size."""
+    """Returns features and regions within and across the border, without samples at the discontinuities of "clamp"."""
     random = np.random.default_rng(seed)
     low = random.uniform(-12, 40, (batch, rois, 2))
     boxes = np.concatenate([low, low + random.uniform(0, 50, low.shape)], -1).astype("float32")

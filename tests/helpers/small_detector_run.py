@@ -1,4 +1,4 @@
-"""A detector trained in a process of its own that tests may kill."""
+"""Trains a detector in its own process, which tests may kill."""
 
 import keras
 import tensorflow as tf
@@ -45,7 +45,7 @@ def train(folder, options, resume, stop_at):
 
 
 def train_in_process(folder, options, *, resume=False, stop_at=None):
-    """Runs `train` to its end, and returns the exit code: -9 if it was killed."""
+    """Runs `train` in a process and returns the exit code: -9 if it was killed."""
     process = PROCESSES.Process(target=train, args=(folder, options, resume, stop_at))
     process.start()
     process.join()

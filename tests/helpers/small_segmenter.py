@@ -1,4 +1,4 @@
-"""A tiny segmenter with all that the two of the papers have, and these at a small size, for tests of what all share."""
+"""A small segmenter with the components of the papers' segmenters, and these at a small input size."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ NAMES = ("sky", "road", "car")
 
 
 def small_toy(class_names=NAMES, width=8):
-    """Strides 2 to 8, a gate with a batch norm over single pixels, a map enlarged to another, an auxiliary head."""
+    """Builds strides 2 to 8, a gate with batch norm over single pixels, an upsampled map and an auxiliary head."""
     images = keras.Input((None, None, 3))
     x = keras.layers.Rescaling(1 / 64, -2.0)(images)
     fine = torch_conv(x, width, 3, 2, activation="relu", name="fine")
@@ -29,12 +29,12 @@ def small_toy(class_names=NAMES, width=8):
 
 
 def small_bisenet(class_names=NAMES):
-    """BiSeNet on Xception39."""
+    """Builds BiSeNet with Xception39."""
     return keras_lightdet.BiSeNet(class_names=class_names, input_shape=(*SIZE, 3))
 
 
 def small_dfanet(class_names=NAMES):
-    """DFANet B of two backbones."""
+    """Builds DFANet B with two backbones."""
     return keras_lightdet.DFANet(class_names=class_names, input_shape=(*SIZE, 3), variant="b", backbones=2)
 
 
@@ -42,7 +42,7 @@ BUILDERS = {"toy": small_toy, "bisenet": small_bisenet, "dfanet": small_dfanet}
 
 
 def random_batch(batch=4, seed=0, size=SIZE):
-    """Images of three gray levels in blocks, the labels of which follow from the gray, some of them ignored."""
+    """Returns images of blocks in three gray levels, which are the labels; some labels are to ignore."""
     random = np.random.default_rng(seed)
     blocks = random.integers(0, 3, (batch, size[0] // 16, size[1] // 16))
     labels = np.kron(blocks, np.ones((16, 16))).astype("uint8")

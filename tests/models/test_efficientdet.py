@@ -66,7 +66,7 @@ def test_every_variant_of_the_sheet_is_built():
 def test_anchors_are_those_of_the_released_code():
     """google/automl's numbers of Lite0: P3's first cell, and P7's, whose stride is 320 / 3."""
     model = small_efficientdet(input_shape=(320, 320, 3))
-    placed = model.head.anchors.generate((320, 320))
+    placed = model.objective.anchors.generate((320, 320))
     assert len(placed) == 9 * (40**2 + 20**2 + 10**2 + 5**2 + 3**2) == 19_206
     sides = placed[:, 2:] - placed[:, :2]
     for stride, cells, first in ((8, 40, 0), (320 / 3, 3, -81)):
@@ -84,7 +84,7 @@ def test_anchors_are_those_of_the_released_code():
 def test_outputs_are_as_many_as_anchors_on_any_size(size):
     model = small_efficientdet(input_shape=(*size, 3))
     raw = model(np.zeros((1, *size, 3), "float32"))
-    count = sum(model.head.anchors.level_counts(size))
+    count = sum(model.objective.anchors.level_counts(size))
     assert raw["box_deltas"].shape == (1, count, 4)
     assert raw["class_logits"].shape == (1, count, 3)
     boxes, scores = model.decode(raw)
@@ -125,7 +125,7 @@ def test_weights_alone_restore_the_detector(tmp_path):
     path = save_weights(model, tmp_path / "best.weights.h5")
     restored = keras_lightdet.EfficientDet(weights=path)
     assert restored.class_names == NAMES
-    assert restored.head == model.head
+    assert restored.objective == model.objective
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3))
     np.testing.assert_array_equal(restored(image)["class_logits"], model(image)["class_logits"])
     with pytest.raises(WeightsError, match="load_trunk"):

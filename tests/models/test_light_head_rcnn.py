@@ -41,16 +41,16 @@ def test_regions_read_the_thin_map_at_its_own_stride(variant):
     """Setting S has proposals from stride 16 and regions from stride 32, setting L both from stride 16."""
     model = keras_lightdet.LightHeadRCNN(3, (128, 192, 3), variant=variant)
     raw = model.rpn(np.zeros((1, 128, 192, 3)))
-    stride = model.roi_head.get_layer("roi_align").stride
+    stride = model.roi_align.stride
     assert raw["features"].shape[1:3] == (128 // stride, 192 // stride)
     assert stride == {"s": 32, "l": 16}[variant]
-    assert raw["objectness"].shape[1] == len(model.proposals.anchors.generate((128, 192))) == 8 * 12 * 15
+    assert raw["objectness"].shape[1] == len(model.proposal_objective.anchors.generate((128, 192))) == 8 * 12 * 15
 
 
 def test_a_region_reads_where_it_lies():
     """A map that tells its own place: the warp answers with the place of the region, in pixels of the input."""
     model = small_light_head()
-    warp = model.roi_head.get_layer("roi_align")
+    warp = model.roi_align
     rows = np.broadcast_to(32.0 * np.arange(8)[None, :, None, None], (1, 8, 8, 490)).astype("float32")
     roi = np.float32([[[20, 64, 90, 134]]])
     found = np.array(warp(rows, roi))[0, 0, :, 0, 0]
@@ -60,12 +60,13 @@ def test_a_region_reads_where_it_lies():
 
 def test_numbers_of_training_are_those_of_the_authors():
     model = keras_lightdet.LightHeadRCNN(3)
-    assert (model.proposals.train.pre_nms_top_k, model.proposals.train.post_nms_top_k) == (12000, 2000)
-    assert (model.proposals.test.pre_nms_top_k, model.proposals.test.post_nms_top_k) == (6000, 1000)
-    assert model.regions.sample == OhemSpec(256, joint=True)
-    assert (model.proposals.beta, model.regions.beta, model.regions.box_weight) == (1 / 9, 1.0, 2.0)
-    np.testing.assert_allclose(1 / np.array(model.regions.coding.weights), [0.1, 0.1, 0.2, 0.2])
-    sides = model.proposals.anchors.generate((16, 16))
+    rpn, regions = model.proposal_objective, model.region_objective
+    assert (rpn.train.pre_nms_top_k, rpn.train.post_nms_top_k) == (12000, 2000)
+    assert (rpn.test.pre_nms_top_k, rpn.test.post_nms_top_k) == (6000, 1000)
+    assert regions.sample == OhemSpec(256, joint=True)
+    assert (rpn.beta, regions.beta, regions.box_weight) == (1 / 9, 1.0, 2.0)
+    np.testing.assert_allclose(1 / np.array(regions.coding.weights), [0.1, 0.1, 0.2, 0.2])
+    sides = model.proposal_objective.anchors.generate((16, 16))
     areas = np.sqrt((sides[:, 2] - sides[:, 0]) * (sides[:, 3] - sides[:, 1]))
     np.testing.assert_allclose(np.unique(areas.round(3)), [32, 64, 128, 256, 512])
 
@@ -77,8 +78,8 @@ def test_every_weight_is_trained(options):
     keras.utils.set_random_seed(1)
     model = small_light_head(**options)
     everything = SampleSpec(4000, 1.0)  # no weight waits for a lucky sample
-    model.proposals = dataclasses.replace(model.proposals, sample=everything)
-    model.regions = dataclasses.replace(model.regions, sample=everything)
+    model.proposal_objective = dataclasses.replace(model.proposal_objective, sample=everything)
+    model.region_objective = dataclasses.replace(model.region_objective, sample=everything)
     images, targets = random_batch(batch=2, boxes=8)
     with tf.GradientTape() as tape:
         loss = sum(model.compute_losses(images, targets, training=True).values())
@@ -101,11 +102,11 @@ def test_a_box_for_each_class_is_the_box_of_its_label():
     """A bias of one class's deltas moves its box alone: a tenth of the region's sides, and exp(0.2) times as large."""
     keras.utils.set_random_seed(0)
     model = small_light_head(per_class_boxes=True)
-    layer = model.roi_head.get_layer("region_network").get_layer("regions_box_class")
+    layer = model.region_network.get_layer("regions_box_class")
     layer.set_weights([np.zeros(layer.kernel.shape), np.float32([0] * 8 + [1] * 4)])
     rois = np.float32([[[10, 20, 30, 60]]])
     raw = model.roi_head({"features": np.ones((1, 2, 2, 490), "float32"), "rois": rois})
-    boxes, _ = model.regions.decode({**raw, "rois": rois, "valid": np.ones((1, 1), "float32")})
+    boxes, _ = model.region_objective.decode({**raw, "rois": rois, "valid": np.ones((1, 1), "float32")})
     width, height = 20 * np.exp(0.2), 40 * np.exp(0.2)
     expected = [22 - width / 2, 44 - height / 2, 22 + width / 2, 44 + height / 2]
     np.testing.assert_allclose(boxes[0, 0], [rois[0, 0], rois[0, 0], expected], rtol=1e-5)
@@ -116,7 +117,7 @@ def test_weights_alone_restore_the_detector_and_serve_other_classes(tmp_path):
     path = save_weights(model, tmp_path / "best.weights.h5")
     image = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3))
     restored = keras_lightdet.LightHeadRCNN(weights=path)
-    restored.proposals = model.proposals
+    restored.proposal_objective = model.proposal_objective
     np.testing.assert_array_equal(restored(image)["box_deltas"], model(image)["box_deltas"])
     other = small_light_head(per_class_boxes=True, class_names=("cat", "dog"))
     load_trunk(other, path)
@@ -136,7 +137,7 @@ def test_arguments_out_of_range_are_refused(options):
 def test_float_file_equals_keras(tmp_path):
     keras.utils.set_random_seed(3)
     model = small_light_head(select=SelectSpec(score_threshold=0.05, iou_threshold=0.5, max_detections=20))
-    region_network = model.roi_head.get_layer("region_network")
+    region_network = model.region_network
     for seed, name in enumerate(("regions_class", "regions_box")):  # so that classes and boxes differ clearly
         kernel = region_network.get_layer(name).kernel
         kernel.assign(tf.random.stateless_normal(kernel.shape, [3, seed], stddev=0.3))

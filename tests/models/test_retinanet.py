@@ -55,7 +55,7 @@ def test_parameters_follow_the_classes():
 def test_anchors_are_in_the_order_of_the_outputs():
     """Those of the first cell, of the next row's and the next level's: about the middles of cells, 3 strides and up."""
     model = small_retinanet()
-    anchors = np.array(model.head.generate_anchors((SIDE, SIDE)))
+    anchors = np.array(model.objective.generate_anchors((SIDE, SIDE)))
     assert anchors.shape == (9 * sum((SIDE // stride) ** 2 for stride in (8, 16, 32, 64, 128)), 4)
     assert model(np.zeros((1, SIDE, SIDE, 3)))["box_deltas"].shape == (1, len(anchors), 4)
     for index, center, stride in ((0, (4, 4), 8), (9 * 16, (4, 12), 8), (9 * 256, (8, 8), 16)):
@@ -118,7 +118,7 @@ def test_a_classifiers_trunk_is_taken_over(tmp_path):
         ({"input_shape": (128, 128, 1)}, "input_shape"),
         ({"out_width": 64}, "out_width to be None, got 64: mobile_spinenet49xs has none"),
         ({"variant": "resnet50_fpn", "blocks": ()}, "blocks to be None"),
-        ({"variant": "resnet50_fpn", "drop_path_rate": 0.2}, "drop_path_rate to be None"),
+        ({"variant": "resnet50_fpn", "drop_path_rate": 0.2}, "drop_path_rate to be 0.0, got 0.2: resnet50_fpn has none"),
         ({"num_classes": 4}, "4 class_names, got 3"),
     ],
 )

@@ -121,7 +121,7 @@ def test_weights_alone_restore_the_detector(tmp_path):
     restored = keras_lightdet.RSANet(weights=path)
     assert restored.class_names == NAMES
     assert restored.input_size == (64, 64)
-    assert restored.head.anchors == model.head.anchors
+    assert restored.objective.anchors == model.objective.anchors
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3))
     np.testing.assert_array_equal(restored(image)["box_deltas"], model(image)["box_deltas"])
 
@@ -130,7 +130,7 @@ def test_a_larger_input_scales_the_anchors_of_the_weights(tmp_path):
     model = small_rsanet()
     path = save_weights(model, tmp_path / "best.weights.h5")
     larger = keras_lightdet.RSANet(weights=path, input_shape=(128, 128, 3))
-    np.testing.assert_allclose(larger.head.anchors.sizes, 2 * np.array(model.head.anchors.sizes))
+    np.testing.assert_allclose(larger.objective.anchors.sizes, 2 * np.array(model.objective.anchors.sizes))
 
 
 @pytest.mark.parametrize(

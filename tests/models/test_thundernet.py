@@ -59,7 +59,7 @@ def test_odd_sizes_of_multi_scale_training_fit_together():
     model = small_thundernet(input_shape=(240, 240, 3))
     raw = model.rpn(np.zeros((1, 240, 240, 3)))
     assert raw["features"].shape == (1, 15, 15, 245)
-    assert raw["objectness"].shape[1] == len(model.proposals.anchors.generate((240, 240))) == 15 * 15 * 25
+    assert raw["objectness"].shape[1] == len(model.proposal_objective.anchors.generate((240, 240))) == 15 * 15 * 25
     found = model.decode(model(np.zeros((1, 240, 240, 3))))
     assert np.all(np.isfinite(found[0])) and np.all(np.isfinite(found[1]))
 
@@ -117,7 +117,7 @@ def test_trunk_is_loaded_for_other_classes(tmp_path):
             getattr(other, network).get_layer(layer).get_weights()[0],
             getattr(source, network).get_layer(layer).get_weights()[0],
         )
-    hidden = [model.roi_head.get_layer("region_network").get_layer("hidden") for model in (source, other)]
+    hidden = [model.region_network.get_layer("hidden") for model in (source, other)]
     np.testing.assert_array_equal(*(layer.get_weights()[0] for layer in hidden))
     for value, kept in zip(classes.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, kept)
