@@ -125,7 +125,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
         sample: Which regions the second stage is trained on: 512 at random, a quarter of them foreground, as in the
             authors' code; the paper uses online hard example mining (`OhemSpec`).
         select: How detections are selected from the decoded boxes. The paper's Soft-NMS is
-            `SelectSpec(0.05, 0.5, soft="gaussian")`.
+            `SelectSpec(0.05, 0.5, soft_nms="gaussian")`.
         name: Name of the model.
 
     Returns:
