@@ -12,12 +12,13 @@ import numpy as np
 from keras_lightdet.deploy import flatbuffer
 from keras_lightdet.deploy.metadata import read_labels
 from keras_lightdet.deploy.postprocess import OUTPUTS
-from keras_lightdet.detection.detections import SHOWN_SCORE, Detections
+from keras_lightdet.detection.detections import Detections
 from keras_lightdet.errors import ExportError
 from keras_lightdet.files import StrPath
 from keras_lightdet.images import ImageInput, for_each_image, resize_image
 from keras_lightdet.segmentation.model import to_labels
 from keras_lightdet.types import Size
+from keras_lightdet.visualization.boxes import SHOWN_SCORE
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class TFLiteDetector:
 
     def _detect_one(self, pixels: np.ndarray) -> Detections:
         outputs = self._graph.run({"images": resize_image(pixels, self.input_size)[None]})
-        return to_detections(outputs, pixels.shape[:2], self.class_names)
+        return to_detections(outputs, pixels.shape[:2], self.class_names, image=pixels)
 
 
 class TFLiteSegmenter:
@@ -184,8 +185,10 @@ class TFLiteSegmenter:
         return to_labels(masks[0], pixels.shape[:2])
 
 
-def to_detections(outputs: Mapping[str, np.ndarray], size: Size, class_names: Sequence[str]) -> Detections:
-    """Converts a file's four outputs to detections in pixels of an image of `size` `(H, W)`."""
+def to_detections(
+    outputs: Mapping[str, np.ndarray], size: Size, class_names: Sequence[str], *, image: np.ndarray | None = None
+) -> Detections:
+    """Converts a file's four outputs to detections in pixels of an image of `size` `(H, W)`, which they may keep."""
     count = int(np.ravel(outputs["count"])[0])
     y_min, x_min, y_max, x_max = np.asarray(outputs["boxes"])[0, :count].T
     height, width = size
@@ -195,4 +198,5 @@ def to_detections(outputs: Mapping[str, np.ndarray], size: Size, class_names: Se
         np.asarray(outputs["scores"])[0, :count],
         np.asarray(outputs["labels"])[0, :count].astype(np.int32),
         tuple(class_names),
+        image,
     )

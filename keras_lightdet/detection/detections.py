@@ -9,7 +9,8 @@ from typing import Any, TypedDict, overload
 
 import numpy as np
 
-SHOWN_SCORE = 0.3  # default score threshold of what people are shown; evaluation keeps all scores
+from keras_lightdet.visualization.boxes import draw_detection
+
 _NOTEBOOK_SIDE = 800  # pixels; larger images are reduced in a notebook
 
 DetectionDict = TypedDict("DetectionDict", {"class": str, "label": int, "score": float, "box": list[float]})
@@ -110,10 +111,8 @@ class Detections:
     def _image_html(self) -> str:
         if self.image is None:
             return ""
-        from keras_lightdet.visualization.boxes import draw  # matters to notebooks only
-
         labels = range(max(self.labels, default=-1) + 1)
-        canvas = draw(self.image, self, [self._class_name(label) for label in labels])
+        canvas = draw_detection(self.image, self, [self._class_name(label) for label in labels])
         canvas.thumbnail((_NOTEBOOK_SIDE, _NOTEBOOK_SIDE))
         png = io.BytesIO()
         canvas.save(png, "PNG")

@@ -8,9 +8,10 @@ import numpy as np
 
 from keras_lightdet.base_model import BaseModel
 from keras_lightdet.boxes import SelectedDetections, SelectSpec, select_detections
-from keras_lightdet.detection.detections import SHOWN_SCORE, Detections
+from keras_lightdet.detection.detections import Detections
 from keras_lightdet.images import ImageInput, for_each_image, resize_image
 from keras_lightdet.types import Config, Size, Tensor, Tensors
+from keras_lightdet.visualization.boxes import SHOWN_SCORE
 
 
 class DetectorModel(BaseModel):

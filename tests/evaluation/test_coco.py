@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from evaluation_cases import detection_data, found, record
+from evaluation_cases import detection_data, detections_of, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared_data import shared_data
@@ -61,7 +61,7 @@ def as_records(truth, results):
             )
         )
         detections.append(
-            found(boxes(theirs), [r["score"] for r in theirs], [label_of[r["category_id"]] for r in theirs])
+            detections_of(boxes(theirs), [r["score"] for r in theirs], [label_of[r["category_id"]] for r in theirs])
         )
     return detection_data(records, names, category_ids=tuple(category_ids)), detections
 
@@ -110,7 +110,7 @@ def test_a_subset_of_images(vectors):
 
 def test_one_hit_and_one_better_scored_miss_worked_by_hand():
     data = detection_data([record([[0, 0, 40, 40]], [0], image_id="a"), record([], [], image_id="b")], ("cat", "dog"))
-    answers = [found([[0, 0, 40, 40]], [0.5], [0]), found([[5, 5, 50, 50]], [0.9], [0])]
+    answers = [detections_of([[0, 0, 40, 40]], [0.5], [0]), detections_of([[5, 5, 50, 50]], [0.9], [0])]
     result = evaluate_coco(data, answers)
     assert pytest.approx(0.5) == result.AP  # the background image's false alarm halves the precision
     assert result.APmedium == pytest.approx(0.5)
@@ -124,7 +124,7 @@ def test_one_hit_and_one_better_scored_miss_worked_by_hand():
 def test_the_first_object_of_the_first_image_can_be_matched():
     """pycocotools reads a match with annotation id 0 as none at all."""
     data = detection_data([record([[0, 0, 40, 40]], [0])], ("cat",))
-    assert pytest.approx(1.0) == evaluate_coco(data, [found([[0, 0, 40, 40]], [0.9], [0])]).AP
+    assert pytest.approx(1.0) == evaluate_coco(data, [detections_of([[0, 0, 40, 40]], [0.9], [0])]).AP
     truth = {
         "images": [{"id": 0}],
         "categories": [{"id": 0, "name": "cat"}],
@@ -138,25 +138,25 @@ def test_a_crowd_swallows_detections_without_being_asked_for():
     boxes = [[0, 0, 40, 40], [100, 100, 300, 300]]
     data = detection_data([record(boxes, [0, 0], ignore=[False, True])], ("cat",))
     inside = [[110, 110, 150, 150], [200, 200, 260, 260]]
-    result = evaluate_coco(data, [found([*inside, boxes[0]], [0.9, 0.8, 0.7], [0, 0, 0])])
+    result = evaluate_coco(data, [detections_of([*inside, boxes[0]], [0.9, 0.8, 0.7], [0, 0, 0])])
     assert pytest.approx(1.0) == result.AP
     assert (result.classes[0].truths, result.classes[0].crowds) == (1, 1)
 
 
 def test_size_bands_go_by_the_labeled_area_and_not_the_box():
     data = detection_data([record([[0, 0, 60, 60]], [0], areas=[900])], ("cat",))
-    result = evaluate_coco(data, [found([[0, 0, 60, 60]], [0.9], [0])])
+    result = evaluate_coco(data, [detections_of([[0, 0, 60, 60]], [0.9], [0])])
     assert result.APsmall == pytest.approx(1.0) and np.isnan(result.APmedium)
 
 
 def test_no_detections_at_all_scores_zero_and_no_images_nan():
     data = detection_data([record([[0, 0, 40, 40]], [0])], ("cat",))
-    assert evaluate_coco(data, [found([], [], [])]).AP == 0.0
+    assert evaluate_coco(data, [detections_of([], [], [])]).AP == 0.0
     assert np.isnan(evaluate_coco(detection_data([], ("cat",)), []).AP)
 
 
 def test_it_prints_nothing(capsys):
-    evaluate_coco(detection_data([record([[0, 0, 9, 9]], [0])], ("cat",)), [found([], [], [])])
+    evaluate_coco(detection_data([record([[0, 0, 9, 9]], [0])], ("cat",)), [detections_of([], [], [])])
     assert capsys.readouterr() == ("", "")
 
 
@@ -258,7 +258,7 @@ def test_ap50_equals_the_rules_told_slowly(pairs):
         ("cat", "dog"),
         category_ids=(17, 3),
     )
-    detections = [found([b for b, *_ in a], [s for *_, s in a], [k for _, k, _ in a]) for a in answers]
+    detections = [detections_of([b for b, *_ in a], [s for *_, s in a], [k for _, k, _ in a]) for a in answers]
     result = evaluate_coco(data, detections)
     expected = [ap50_told_slowly(images, answers, label) for label in (0, 1)]
     assert [c.category_id for c in result.classes] == [17, 3]

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_cases import detection_data, found, record
+from evaluation_cases import detection_data, detections_of, record
 from PIL import Image
 
 from keras_lightdet.evaluation import evaluate_coco, evaluate_voc
@@ -15,7 +15,7 @@ from keras_lightdet.evaluation.report import class_table, plot_precision_recall,
 def case():
     boxes = [[0, 0, 40, 40], [100, 100, 140, 140]]
     data = detection_data([record(boxes, [0, 0], ignore=[False, False])], ("cat", "zebra crossing"))
-    return data, [found([boxes[0], [200, 200, 240, 240]], [0.9, 0.8], [0, 0])]
+    return data, [detections_of([boxes[0], [200, 200, 240, 240]], [0.9, 0.8], [0, 0])]
 
 
 def test_the_table_holds_the_figures_in_percent(case):
@@ -60,7 +60,7 @@ def test_the_plot_shows_each_curve_and_nothing_else_is_left_open(case, tmp_path)
 def test_many_classes_are_cut_to_the_best_and_the_worst(tmp_path):
     boxes = [[20 * i, 0, 20 * i + 10, 10] for i in range(15)]
     data = detection_data([record(boxes, range(15))], [f"class {i}" for i in range(15)])
-    result = evaluate_voc(data, [found(boxes[:8], [0.9] * 8, range(8))])
+    result = evaluate_voc(data, [detections_of(boxes[:8], [0.9] * 8, range(8))])
     plot_precision_recall(result, tmp_path / "many.png")
     assert (tmp_path / "many.png").stat().st_size > 1000
     assert class_table(result).count("class ") == 15 + 1

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_cases import detection_data, found, record
+from evaluation_cases import detection_data, detections_of, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared_data import shared_data
@@ -29,7 +29,7 @@ def seven():
         boxes, _ = read_boxes(path, has_score=False)
         records.append(record(boxes, np.zeros(len(boxes)), image_id=path.stem, path=str(path)))
         boxes, scores = read_boxes(root / "detections" / path.name, has_score=True)
-        detections.append(found(boxes, scores, np.zeros(len(boxes))))
+        detections.append(detections_of(boxes, scores, np.zeros(len(boxes))))
     expected = json.loads((root / "expected.json").read_text())
     data = detection_data(records, ("object",))
     assert sum(len(r.labels) for r in data.records) == expected["n_gt"]
@@ -123,7 +123,7 @@ def test_equal_to_the_development_kit_told_slowly(pairs, metric, plus_one, thres
         [record([b for b, _, _ in p], [k for _, k, _ in p], ignore=[d for _, _, d in p]) for p in images],
         ("cat", "dog"),
     )
-    detections = [found([b for b, _, _ in a], [s for *_, s in a], [k for _, k, _ in a]) for a in answers]
+    detections = [detections_of([b for b, _, _ in a], [s for *_, s in a], [k for _, k, _ in a]) for a in answers]
     result = evaluate_voc(data, detections, metric=metric, plus_one=plus_one, iou_threshold=threshold)
     for label, scored in enumerate(result.classes):
         expected = kit_average_precision(images, answers, label, threshold, plus_one, metric)
@@ -138,7 +138,7 @@ def test_equal_to_the_development_kit_told_slowly(pairs, metric, plus_one, thres
 def test_a_curve_worked_by_hand():
     """Two objects; hit, miss, hit: precisions 1, 1/2, 2/3 at recalls 1/2, 1/2, 1."""
     data = detection_data([record([[0, 0, 10, 10], [50, 50, 60, 60]], [0, 0])], ("cat",))
-    answer = found([[0, 0, 10, 10], [100, 100, 110, 110], [50, 50, 60, 60]], [0.9, 0.8, 0.7], [0, 0, 0])
+    answer = detections_of([[0, 0, 10, 10], [100, 100, 110, 110], [50, 50, 60, 60]], [0.9, 0.8, 0.7], [0, 0, 0])
     result = evaluate_voc(data, [answer], metric="area")
     assert result.mAP == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     assert evaluate_voc(data, [answer], metric="voc07").mAP == pytest.approx((6 * 1 + 5 * 2 / 3) / 11)
@@ -153,14 +153,14 @@ def test_the_eleven_points_are_those_of_the_published_evaluators(hits, points):
     """In float64 3 * 0.1 is above 3/10: the figures published for seven images hang on this."""
     boxes = [[20 * i, 0, 20 * i + 10, 10] for i in range(10)]
     data = detection_data([record(boxes, [0] * 10)], ("cat",))
-    result = evaluate_voc(data, [found(boxes[:hits], np.linspace(0.9, 0.1, hits), [0] * hits)])
+    result = evaluate_voc(data, [detections_of(boxes[:hits], np.linspace(0.9, 0.1, hits), [0] * hits)])
     assert result.mAP == pytest.approx(points / 11)
 
 
 def test_a_duplicate_is_false_and_a_difficult_object_neither():
     box, hard = [0, 0, 10, 10], [50, 50, 60, 60]
     data = detection_data([record([box, hard], [0, 0], ignore=[False, True])], ("cat",))
-    result = evaluate_voc(data, [found([hard, hard, box, box], [0.9, 0.8, 0.7, 0.6], [0] * 4)], metric="area")
+    result = evaluate_voc(data, [detections_of([hard, hard, box, box], [0.9, 0.8, 0.7, 0.6], [0] * 4)], metric="area")
     scored = result.classes[0]
     assert scored.AP == 1.0
     assert (scored.truths, scored.difficult, scored.detections) == (1, 1, 4)
@@ -182,7 +182,7 @@ def test_edges_without_the_pixel_are_the_kits_pixel_numbers_with_it():
     def score(low, plus_one):
         shift = np.array([low, low, 0, 0])
         data = detection_data([record(t + shift, [0] * 5) for t in truths], ("cat",))
-        detections = [found(a + shift, s, [0] * 9) for a, s in zip(answers, scores, strict=True)]
+        detections = [detections_of(a + shift, s, [0] * 9) for a, s in zip(answers, scores, strict=True)]
         return evaluate_voc(data, detections, metric="area", plus_one=plus_one).mAP
 
     as_edges, as_pixel_numbers = score(0, plus_one=False), score(1, plus_one=True)
@@ -193,7 +193,7 @@ def test_edges_without_the_pixel_are_the_kits_pixel_numbers_with_it():
 
 def test_classes_without_objects_stay_out_of_the_mean():
     data = detection_data([record([[0, 0, 10, 10]], [0])], ("cat", "dog"))
-    result = evaluate_voc(data, [found([[0, 0, 10, 10], [0, 0, 10, 10]], [0.9, 0.8], [0, 1])])
+    result = evaluate_voc(data, [detections_of([[0, 0, 10, 10], [0, 0, 10, 10]], [0.9, 0.8], [0, 1])])
     assert result.mAP == 1.0
     assert np.isnan(result.classes[1].AP) and result.classes[1].detections == 1
     assert np.isnan(evaluate_voc(detection_data([], ("cat",)), []).mAP)
@@ -210,15 +210,15 @@ def test_unknown_settings_are_refused():
 @pytest.mark.parametrize(
     ("answer", "names"),
     [
-        (found([[0, 0, float("nan"), 10]], [0.9], [0]), "finite boxes"),
-        (found([[0, 0, 10, float("inf")]], [0.9], [0]), "finite boxes"),
-        (found([[0, 0, 10, 10]], [float("nan")], [0]), "finite score"),
-        (found([[0, 0, 10, 10]], [0.9], [1]), "0..0"),
-        (found([[0, 0, 10, 10]], [0.9], [-1]), "0..0"),
-        (found([[0, 0, 10, 10]], [0.9, 0.8], [0]), "finite score"),
-        (found([[0, 0, 10, 10]], [0.9], [0, 0]), "labels .n."),
-        (found([[10, 0, 0, 10]], [0.9], [0]), "order"),
-        (found([[0, 0, 10, 10]], [0.9], [0], class_names=("dog",)), "dog"),
+        (detections_of([[0, 0, float("nan"), 10]], [0.9], [0]), "finite boxes"),
+        (detections_of([[0, 0, 10, float("inf")]], [0.9], [0]), "finite boxes"),
+        (detections_of([[0, 0, 10, 10]], [float("nan")], [0]), "finite score"),
+        (detections_of([[0, 0, 10, 10]], [0.9], [1]), "0..0"),
+        (detections_of([[0, 0, 10, 10]], [0.9], [-1]), "0..0"),
+        (detections_of([[0, 0, 10, 10]], [0.9, 0.8], [0]), "finite score"),
+        (detections_of([[0, 0, 10, 10]], [0.9], [0, 0]), "labels .n."),
+        (detections_of([[10, 0, 0, 10]], [0.9], [0]), "order"),
+        (detections_of([[0, 0, 10, 10]], [0.9], [0], class_names=("dog",)), "dog"),
     ],
 )
 def test_detections_that_cannot_be_scored_are_refused_by_image(answer, names):
@@ -229,7 +229,7 @@ def test_detections_that_cannot_be_scored_are_refused_by_image(answer, names):
 
 
 def test_truth_that_cannot_be_scored_is_refused():
-    answer = found([], [], [])
+    answer = detections_of([], [], [])
     for broken in (
         record([[0, 0, 10, 10]], [3]),
         record([[0, 0, float("nan"), 10]], [0]),

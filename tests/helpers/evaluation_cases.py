@@ -1,4 +1,4 @@
-"""Short spellings of truth and detections for the tests of evaluation."""
+"""Short forms of records and detections for the tests of evaluation."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def record(boxes, labels, *, ignore=None, areas=None, image_id=1, width=320, hei
     )
 
 
-def found(boxes, scores, labels, class_names=()):
+def detections_of(boxes, scores, labels, class_names=()):
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     return Detections(boxes, np.asarray(scores, np.float32), np.asarray(labels, np.int32), class_names)
 
