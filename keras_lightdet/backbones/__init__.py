@@ -1,7 +1,7 @@
-"""Backbones: functions that build images -> {"P3": .., "P4": .., "P5": ..}, fine to coarse.
+"""Backbones: functions that build a model, images -> {"P3": .., "P4": .., "P5": ..}, fine to coarse.
 
-All but LCNet build an ImageNet classifier of the same layers when given `num_classes`; `weights.copy_layers` brings
-its weights into the features a detector builds on.
+With `num_classes` all but LCNet build a `Classifier` of the same layers. `weights.copy_layers` copies its weights into
+the backbone of a detector.
 """
 
 from keras_lightdet.backbones.efficientnet import EfficientNet

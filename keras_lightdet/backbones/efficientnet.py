@@ -1,51 +1,34 @@
-"""EfficientNet (Tan and Le 2019) and EfficientNet-Lite, which leaves out what phones and int8 do badly."""
+"""EfficientNet (Tan and Le 2019) and EfficientNet-Lite, which omits what is slow on phones or inexact in int8."""
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
 
 import keras
 
-from keras_lightdet.backbones.imagenet import MEAN, STD, classifier, normalized_images
-from keras_lightdet.layers import TORCH_NORM, NormSpec, SqueezeExcite, conv_bn_act, inverted_residual, round_width
+from keras_lightdet.backbones.imagenet import MEAN, STD, TORCH, Convention, ImageShape, normalized_images
+from keras_lightdet.backbones.residual_stages import Stage, residual_stages
+from keras_lightdet.builder import check_choice
+from keras_lightdet.classification import Classifier, classification_head
+from keras_lightdet.layers import NormSpec, SqueezeExcite, conv_bn_act, inverted_residual, round_width
 
 NORM = NormSpec(momentum=0.99, epsilon=1e-3)
+CONVENTIONS = {"keras": Convention("same", NORM), "torch": TORCH}
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
 SQUEEZE = SqueezeExcite(0.25, "silu", "sigmoid")
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
-
-class Convention(NamedTuple):
-    """Where implementations of one network differ: padding of strides, and batch norm."""
-
-    padding: str
-    norm: NormSpec
-
-
-CONVENTIONS = {"keras": Convention("same", NORM), "torch": Convention("symmetric", TORCH_NORM)}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A row of B0's table (table 1): `repeats` blocks, the first of them with the stride."""
-
-    kernel_size: int
-    strides: int
-    expansion: int
-    width: int
-    repeats: int
-
-
+# B0's stages of MBConv blocks: stages 2 to 8 of table 1, here counted from 1.
 STAGES = (
-    Stage(3, 1, 1, 16, 1),
-    Stage(3, 2, 6, 24, 2),
-    Stage(5, 2, 6, 40, 2),
-    Stage(3, 2, 6, 80, 3),
-    Stage(5, 1, 6, 112, 3),
-    Stage(5, 2, 6, 192, 4),
-    Stage(3, 1, 6, 320, 1),
+    Stage(1, 16, 1, 1),
+    Stage(6, 24, 2, 2),
+    Stage(6, 40, 2, 2, kernel_size=5),
+    Stage(6, 80, 3, 2),
+    Stage(6, 112, 3, 1, kernel_size=5),
+    Stage(6, 192, 4, 2, kernel_size=5),
+    Stage(6, 320, 1, 1),
 )
-LEVELS = {3: "P3", 5: "P4", 7: "P5"}  # by stage: the last before a stride, and the last
+LEVELS = {3: "P3", 5: "P4", 7: "P5"}  # the last stage at each stride
 
 
 @dataclass(frozen=True)
@@ -55,9 +38,10 @@ class Variant:
     Attributes:
         width: Factor of the channels.
         depth: Factor of the blocks of a stage.
-        resolution: Side of the classifier's image in pixels.
-        dropout: Before the classifier.
-        lite: No squeeze-and-excitation, ReLU6, and stem, head and outer stages that do not grow.
+        resolution: Height and width of the classifier's image in pixels.
+        dropout: Rate of the dropout before the classifier.
+        lite: Whether it is a Lite network: without squeeze-and-excitation, with ReLU6, and without scaling of the stem,
+            of the head and of the number of blocks of the first and the last stage.
     """
 
     width: float
@@ -85,7 +69,7 @@ VARIANTS = {
 
 
 def EfficientNet(  # noqa: N802 - builders are CapWords
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: ImageShape = (None, None, 3),
     *,
     variant: str = "b0",
     width: float | None = None,
@@ -97,18 +81,18 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
 ) -> keras.Model:
     """Builds EfficientNet-B0 to B7 or Lite0 to Lite4.
 
-    The graph is the same with and without weights. Images are normalized by ImageNet's mean and deviation, in the
-    Lite networks by `(x - 127) / 128`.
+    Images are normalized inside the model: by ImageNet's mean and standard deviation, in the Lite networks by
+    `(x - 127) / 128`.
 
     Args:
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         variant: "b0" .. "b7", "lite0" .. "lite4".
-        width, depth: Factors in place of the variant's, such as those of `compound_scaling`.
-        drop_path_rate: Share of images that skip the last block in training, less in those before (stochastic depth,
-            Huang et al. 2016); 0 has none.
+        width, depth: Factors instead of the variant's, such as those of `compound_scaling`.
+        drop_path_rate: Share of images that skip a block in training (stochastic depth, Huang et al. 2016). The rates
+            grow linearly from 0 at the first block to almost this one at the last.
         convention: "keras" is the authors': TensorFlow's padding and their batch norm. "torch" is PyTorch's, for the
             weights of torchvision and of timm's networks without "tf_".
-        num_classes: `None` for features; else the classifier, whose last 1x1 convolution the features lack.
+        num_classes: `None` for features; else a `Classifier`, with one more 1x1 convolution.
         name: Name of the model.
 
     Returns:
@@ -116,61 +100,47 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
         7; or -> logits `[B, num_classes]`.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is out of its range.
 
     Reference:
         Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"Expected variant to be one of {sorted(VARIANTS)}, got {variant!r}.")
+    check_choice("variant", variant, VARIANTS)
+    check_choice("convention", convention, CONVENTIONS)
     if not 0 <= drop_path_rate < 1:
         raise ValueError(f"Expected drop_path_rate to be at least 0 and below 1, got {drop_path_rate!r}.")
-    if convention not in CONVENTIONS:
-        raise ValueError(f"Expected convention to be one of {sorted(CONVENTIONS)}, got {convention!r}.")
-    chosen, form = VARIANTS[variant], CONVENTIONS[convention]
-    width, depth = width or chosen.width, depth or chosen.depth
-    activation = "relu6" if chosen.lite else "silu"
-    mean, std = (LITE_MEAN, LITE_STD) if chosen.lite else (MEAN, STD)
-    stem_width, head_width = (each if chosen.lite else round_width(each * width) for each in (STEM_WIDTH, HEAD_WIDTH))
+    size, (padding, norm) = VARIANTS[variant], CONVENTIONS[convention]
+    width, depth = width or size.width, depth or size.depth
+    stem_width, head_width = (w if size.lite else round_width(w * width) for w in (STEM_WIDTH, HEAD_WIDTH))
+    mean, std = (LITE_MEAN, LITE_STD) if size.lite else (MEAN, STD)
+    activation = "relu6" if size.lite else "silu"
+    conv = partial(conv_bn_act, activation=activation, padding=padding, norm=norm)
+    squeeze = None if size.lite else SQUEEZE
+    block = partial(inverted_residual, activation=activation, squeeze=squeeze, padding=padding, norm=norm)
 
     images, x = normalized_images(input_shape, num_classes, mean=mean, std=std)
-    x = conv_bn_act(x, stem_width, 3, 2, activation=activation, **form._asdict(), name="stem")
-    features = {}
-    repeats = scaled_repeats(depth, fixed_ends=chosen.lite)
-    survived, blocks = 0, sum(repeats)
-    for index, (stage, count) in enumerate(zip(STAGES, repeats, strict=True), start=1):
-        for block in range(1, count + 1):
-            x = inverted_residual(
-                x,
-                round_width(stage.width * width),
-                stage.kernel_size,
-                stage.strides if block == 1 else 1,
-                expansion=stage.expansion,
-                activation=activation,
-                squeeze=None if chosen.lite else SQUEEZE,
-                drop_path_rate=drop_path_rate * survived / blocks,
-                **form._asdict(),
-                name=f"stage{index}_block{block}",
-            )
-            survived += 1
-        if index in LEVELS:
-            features[LEVELS[index]] = x
+    x = conv(x, stem_width, 3, 2, name="stem")
+    stages = scaled_stages(width, depth, fixed_ends=size.lite)
+    features = residual_stages(x, stages, LEVELS, block=block, drop_path_rate=drop_path_rate)
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    x = conv_bn_act(x, head_width, activation=activation, norm=form.norm, name="head")
-    architecture = {
-        "builder": "EfficientNet",
-        "variant": variant,
-        "width": width,
-        "depth": depth,
-        "convention": convention,
-    }
-    return classifier(images, x, num_classes, architecture, dropout=chosen.dropout, name=name)
+    x = conv(features["P5"], head_width, name="head")
+    logits = classification_head(x, num_classes, dropout=size.dropout)
+    options = {"variant": variant, "width": width, "depth": depth, "convention": convention}
+    return Classifier(images, logits, name, architecture={"builder": "EfficientNet", **options})
 
 
-def scaled_repeats(depth: float, *, fixed_ends: bool) -> list[int]:
-    """Returns the blocks of each stage, rounded up; `fixed_ends` leaves the first and the last stage as they are."""
+def scaled_stages(width: float, depth: float, *, fixed_ends: bool) -> list[Stage]:
+    """Returns the stages with channels times `width` and blocks times `depth`, rounded up.
+
+    Args:
+        width, depth: Factors.
+        fixed_ends: Whether the first and the last stage keep their number of blocks.
+    """
     repeats = [math.ceil(depth * stage.repeats) for stage in STAGES]
     if fixed_ends:
         repeats[0], repeats[-1] = STAGES[0].repeats, STAGES[-1].repeats
-    return repeats
+    return [
+        replace(stage, width=round_width(stage.width * width), repeats=count)
+        for stage, count in zip(STAGES, repeats, strict=True)
+    ]

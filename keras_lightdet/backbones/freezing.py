@@ -1,34 +1,33 @@
-"""What of a backbone is trained: the late stages, and all, some or nothing of its batch norms."""
+"""Freezes the early stages of a backbone, and its batch norms wholly or in part."""
 
 import keras
 
+from keras_lightdet.builder import check_choice
 from keras_lightdet.layers import FusedBatchNormalization
 
-# "trained": as any other layer. "affine": gamma and beta are trained, the moving averages stay as they are and serve in
-# training too. "frozen": nothing of them is trained.
 BATCH_NORMS = ("trained", "affine", "frozen")
-STAGES = ("stage5", "stage4", "stage3", "stage2", "stem")
+STAGE_NAMES = ("stage5", "stage4", "stage3", "stage2", "stem")  # prefixes of the layers' names
 
 
-def freeze(backbone: keras.Model, *, trainable_stages: int = len(STAGES), batch_norm: str = "trained") -> None:
-    """Decides which layers of a backbone are trained.
+def freeze(backbone: keras.Model, *, trainable_stages: int = len(STAGE_NAMES), batch_norm: str = "trained") -> None:
+    """Sets which layers of a backbone are trainable.
 
     Args:
-        backbone: Its layers' names start with the names of their stages: all of them in a `ResNet`, all but "stage5"
-            in an `XceptionLight`.
-        trainable_stages: How many stages are trained, counted from the last: 5 is all, 3 leaves the stem and stage 2
-            as they are, 0 everything.
-        batch_norm: One of `BATCH_NORMS`.
+        backbone: A model whose layers' names start with "stem", "stage2", .., such as a `ResNet`, or an
+            `XceptionLight`, which has no "stage5".
+        trainable_stages: Number of stages that are trained, counted from "stage5": 5 trains all, 3 freezes the stem
+            and stage 2, 0 freezes all.
+        batch_norm: "trained"; "affine" trains gamma and beta, with fixed moving averages that are used in training
+            too; or "frozen".
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is out of its range.
     """
-    if not 0 <= trainable_stages <= len(STAGES):
-        raise ValueError(f"Expected trainable_stages to be 0 to {len(STAGES)}, got {trainable_stages!r}.")
-    if batch_norm not in BATCH_NORMS:
-        raise ValueError(f"Expected batch_norm to be one of {BATCH_NORMS}, got {batch_norm!r}.")
+    if not 0 <= trainable_stages <= len(STAGE_NAMES):
+        raise ValueError(f"Expected trainable_stages to be 0 to {len(STAGE_NAMES)}, got {trainable_stages!r}.")
+    check_choice("batch_norm", batch_norm, BATCH_NORMS)
     for layer in backbone.layers:
-        layer.trainable = layer.name.startswith(STAGES[:trainable_stages])
+        layer.trainable = layer.name.startswith(STAGE_NAMES[:trainable_stages])
         if isinstance(layer, FusedBatchNormalization):
             layer.trainable = layer.trainable and batch_norm != "frozen"
             layer.fixed_statistics = batch_norm != "trained"

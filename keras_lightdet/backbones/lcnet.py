@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from keras_lightdet.backbones.imagenet import ImageShape
+from keras_lightdet.builder import check_choice
 from keras_lightdet.layers import conv_bn_act, depthwise_bn_act
 
 WIDTHS = (32, 64, 128, 256, 512)
@@ -14,7 +16,7 @@ STRIDE = 32
 
 
 def LCNet(  # noqa: N802 - builders are CapWords
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: ImageShape = (None, None, 3),
     *,
     widths: Sequence[int] = WIDTHS,
     repeats: Sequence[int] = REPEATS,
@@ -31,7 +33,7 @@ def LCNet(  # noqa: N802 - builders are CapWords
         input_shape: Height and width in pixels, multiples of 32, or `None` for any; 3 channels, 0..255 RGB.
         widths: Channels of the five stages.
         repeats: CCMs in each stage.
-        dsm: "add" sums the two branches of a DSM (meets the published cost), "concat" stacks them.
+        dsm: "add" sums the two branches of a DSM (meets the published cost), "concat" concatenates them.
         activation: Keras name of the non-linearity after every batch norm.
         name: Name of the model.
 
@@ -39,7 +41,7 @@ def LCNet(  # noqa: N802 - builders are CapWords
         A model: images `[B, H, W, 3]` -> `{"P3": [B, H/8, W/8, widths[2]], "P4": .., "P5": ..}`.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is out of its range.
 
     Reference:
         Zhou et al., "RSANet: Towards Real-Time Object Detection with Residual Semantic-Guided Attention Feature Pyramid
@@ -71,19 +73,18 @@ def _ccm(x: keras.KerasTensor, *, activation: str, name: str) -> keras.KerasTens
 
 
 def _dsm(x: keras.KerasTensor, width: int, *, mode: str, activation: str, name: str) -> keras.KerasTensor:
-    """Down-sampling module: 3x3 depthwise of stride 2 beside max-pooling, mixed linearly by a 1x1 (fig. 3)."""
+    """Down-sampling module: 3x3 depthwise of stride 2 parallel to max pooling, mixed linearly by a 1x1 (fig. 3)."""
     learned = depthwise_bn_act(x, strides=2, activation=None, name=f"{name}_depthwise")
     pooled = layers.MaxPooling2D(2, padding="same", name=f"{name}_pool")(x)
-    join = layers.Add(name=f"{name}_add") if mode == "add" else layers.Concatenate(name=f"{name}_concat")
-    return conv_bn_act(join([learned, pooled]), width, activation=activation, name=f"{name}_pointwise")
+    merge = layers.Add(name=f"{name}_add") if mode == "add" else layers.Concatenate(name=f"{name}_concat")
+    return conv_bn_act(merge([learned, pooled]), width, activation=activation, name=f"{name}_pointwise")
 
 
-def _check_arguments(input_shape: Sequence, widths: Sequence[int], repeats: Sequence[int], dsm: str) -> None:
+def _check_arguments(input_shape: ImageShape, widths: Sequence[int], repeats: Sequence[int], dsm: str) -> None:
     if len(input_shape) != 3 or any(side is not None and side % STRIDE for side in input_shape[:2]):
         raise ValueError(
             f"Expected input_shape (height, width, 3) with sides that are multiples of {STRIDE}, got {input_shape!r}."
         )
     if len(widths) != 5 or len(repeats) != 5:
         raise ValueError(f"Expected five widths and five repeats, got widths={widths!r}, repeats={repeats!r}.")
-    if dsm not in DSM_MODES:
-        raise ValueError(f"Expected dsm to be one of {DSM_MODES}, got {dsm!r}.")
+    check_choice("dsm", dsm, DSM_MODES)

@@ -1,20 +1,22 @@
 """Mobile SpineNet (Du et al. 2020, appendix A): a scale-permuted network of inverted residuals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import keras
 
-from keras_lightdet.backbones.imagenet import classifier, normalized_images
+from keras_lightdet.backbones.imagenet import ImageShape, normalized_images
 from keras_lightdet.backbones.scale_permuted import (
     Block,
-    Node,
+    BlockOutput,
     average_levels,
     check_blocks,
-    enlarge,
     permute_scales,
+    upsample,
 )
+from keras_lightdet.builder import check_choice
+from keras_lightdet.classification import Classifier, classification_head
 from keras_lightdet.layers import SqueezeExcite, conv_bn_act, depthwise_bn_act, inverted_residual
 
 KIND = "mbconv"
@@ -46,18 +48,24 @@ MOBILE_SPINENET = tuple(
 )
 
 
-class Scaling(NamedTuple):
-    """A size: factor of all channels, and channels of the pyramid."""
+@dataclass(frozen=True)
+class Variant:
+    """A size.
+
+    Attributes:
+        width: Factor of all channels.
+        out_width: Channels of the outputs.
+    """
 
     width: float
     out_width: int
 
 
-VARIANTS = {"49xs": Scaling(0.6, 24), "49s": Scaling(0.65, 40), "49": Scaling(1.0, 48)}
+VARIANTS = {"49xs": Variant(0.6, 24), "49s": Variant(0.65, 40), "49": Variant(1.0, 48)}
 
 
 def MobileSpineNet(  # noqa: N802 - builders are CapWords
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: ImageShape = (None, None, 3),
     *,
     variant: str = "49",
     blocks: Sequence[Block] = MOBILE_SPINENET,
@@ -66,15 +74,15 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
     num_classes: int | None = None,
     name: str = "mobile_spinenet",
 ) -> keras.Model:
-    """Builds a mobile SpineNet, or another graph of its blocks.
+    """Builds a mobile SpineNet, or another network of its blocks.
 
     Args:
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         variant: "49xs", "49s" or "49".
-        blocks: The permuted part, all of the kind "mbconv".
+        blocks: The scale-permuted network, all blocks of the kind "mbconv".
         activation: Keras name.
         drop_path_rate: See `SpineNet`.
-        num_classes: `None` for features; else the classifier, which averages the pyramid at the size of P3.
+        num_classes: `None` for features; else a `Classifier`, which averages the outputs at the resolution of P3.
         name: Name of the model.
 
     Returns:
@@ -82,49 +90,56 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
         channels; or -> logits `[B, num_classes]`.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is out of its range.
 
     Reference:
         Du et al., "SpineNet: Learning Scale-Permuted Backbone for Recognition and Localization", CVPR 2020.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"Expected variant to be one of {sorted(VARIANTS)}, got {variant!r}.")
+    check_choice("variant", variant, VARIANTS)
     blocks = tuple(Block(*block) for block in blocks)
     check_blocks(blocks, (KIND,))
-    scaling = VARIANTS[variant]
-    widths = {level: int(width * scaling.width) for level, width in WIDTHS.items()}
+    size = VARIANTS[variant]
+    widths = {level: int(channels * size.width) for level, channels in WIDTHS.items()}
+    mbconv = partial(inverted_residual, expansion=EXPANSION, activation=activation, squeeze=SQUEEZE)
+
+    # Stem network
     images, x = normalized_images(input_shape, num_classes)
     x = conv_bn_act(x, widths[0], 3, 2, activation=activation, name="stem")
-    mbconv = partial(inverted_residual, expansion=EXPANSION, activation=activation, squeeze=SQUEEZE)
     stem = []
     for level in (1, 2):
         x = mbconv(x, widths[level], strides=level, name=f"block{level - 1}")
-        stem.append(Node(level, KIND, x))
+        stem.append(BlockOutput(level, KIND, x))
 
-    def resample(node: Node, block: Block, *, name: str) -> keras.KerasTensor:
-        """Depthwise steps down, or pixels repeated, and a linear 1x1."""
-        x = node.x
-        for step in range(1, block.level - node.level + 1):
-            x = depthwise_bn_act(x, 3, 2, activation=activation, name=f"{name}_depthwise{step}")
-        if node.level > block.level:
-            x = enlarge(x, node.level, block.level, images, name=name)
-        return conv_bn_act(x, widths[block.level], activation=None, name=f"{name}_match")
-
+    # Scale-permuted network
     def transform(x: keras.KerasTensor, block: Block, index: int, *, name: str) -> keras.KerasTensor:
         return mbconv(x, widths[block.level], drop_path_rate=drop_path_rate * (index + 1) / len(blocks), name=name)
 
+    resample = partial(_resample, images, widths, activation=activation)
     outputs = permute_scales(stem, blocks, resample=resample, transform=transform, activation=activation)
     pyramid = {
-        level: conv_bn_act(x, scaling.out_width, activation=activation, name=f"{level.lower()}_out")
+        level: conv_bn_act(x, size.out_width, activation=activation, name=f"{level.lower()}_out")
         for level, x in outputs.items()
     }
     if num_classes is None:
         return keras.Model(images, pyramid, name=name)
-    architecture = {
-        "builder": "MobileSpineNet",
-        "variant": variant,
-        "blocks": [list(block) for block in blocks],
-        "activation": activation,
-        "drop_path_rate": drop_path_rate,
-    }
-    return classifier(images, average_levels(pyramid, images), num_classes, architecture, name=name)
+    logits = classification_head(average_levels(pyramid, images), num_classes)
+    options = {"variant": variant, "blocks": blocks, "activation": activation, "drop_path_rate": drop_path_rate}
+    return Classifier(images, logits, name, architecture={"builder": "MobileSpineNet", **options})
+
+
+def _resample(
+    images: keras.KerasTensor,
+    widths: Mapping[int, int],
+    parent: BlockOutput,
+    block: Block,
+    *,
+    activation: str,
+    name: str,
+) -> keras.KerasTensor:
+    """Adds depthwise convolutions of stride 2 or nearest-neighbor upsampling, and a linear 1x1."""
+    x = parent.x
+    for step in range(1, block.level - parent.level + 1):
+        x = depthwise_bn_act(x, 3, 2, activation=activation, name=f"{name}_depthwise{step}")
+    if parent.level > block.level:
+        x = upsample(x, parent.level, block.level, images, name=name)
+    return conv_bn_act(x, widths[block.level], activation=None, name=f"{name}_match")

@@ -1,7 +1,7 @@
-"""Scale-permuted networks (Du et al. 2020, section 3): blocks whose resolution goes up and down, as a graph of data."""
+"""Scale-permuted networks (Du et al. 2020, section 3): blocks whose resolution rises and falls, described as data."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import keras
 from keras import layers
@@ -14,13 +14,13 @@ OUTPUT_LEVELS = (3, 4, 5, 6, 7)
 
 
 class Block(NamedTuple):
-    """A block of the permuted part.
+    """A block of the scale-permuted network.
 
     Attributes:
-        level: It works at 1 / 2^level of the image's sides.
-        kind: Of its layers, such as "bottleneck".
-        parents: The two blocks it joins, counted from 0 with the stem's two first.
-        output: Whether it is the pyramid's map of its level.
+        level: The resolution is 1 / 2^level of the image's.
+        kind: Kind of its layers, such as "bottleneck".
+        parents: Indices of its two inputs, counted from 0 with the stem's two blocks first.
+        output: Whether it is the output of its level.
     """
 
     level: int
@@ -29,8 +29,11 @@ class Block(NamedTuple):
     output: bool = False
 
 
-class Node(NamedTuple):
-    """A built block: its level, its kind and what it gives, `[B, H, W, C]`."""
+Blocks: TypeAlias = tuple[Block, ...]  # a scale-permuted network
+
+
+class BlockOutput(NamedTuple):
+    """A block that is built: its level, its kind and its output `[B, H, W, C]`."""
 
     level: int
     kind: str
@@ -38,10 +41,10 @@ class Node(NamedTuple):
 
 
 def check_blocks(blocks: Sequence[Block], kinds: Sequence[str]) -> None:
-    """Checks that the blocks make a network.
+    """Checks that the blocks describe a network.
 
     Raises:
-        ValueError: If a block's kind is none of `kinds`, its level or its parents do not exist, or the outputs are not
+        ValueError: If a block's kind is not in `kinds`, its level or its parents do not exist, or the outputs are not
             one of each level 3 to 7.
     """
     for index, block in enumerate(blocks, start=STEM_BLOCKS):
@@ -60,71 +63,75 @@ def check_blocks(blocks: Sequence[Block], kinds: Sequence[str]) -> None:
 
 
 def unused_parents(stem: Sequence[tuple[int, str]], blocks: Sequence[Block]) -> list[tuple[int, ...]]:
-    """Finds, for each block, those before it that join in because nothing else takes what they give.
+    """Returns, for each block, the earlier blocks that it adds because no other block has them as parents.
 
-    Only outputs take them, as they are, from blocks of their own level and kind (section 3.2).
+    Only outputs add such blocks, without resampling, from blocks of their own level and kind (section 3.2).
 
     Args:
         stem: Level and kind of the stem's blocks.
-        blocks: The permuted part.
+        blocks: The scale-permuted network.
     """
-    kinds, used, found = list(stem), set(), []
+    kinds, extra_parents = list(stem), []
+    used: set[int] = set()
     for block in blocks:
         own = (block.level, block.kind)
         used.update(block.parents)
         extra = [j for j, kind in enumerate(kinds) if block.output and j not in used and kind == own]
         used.update(extra)
-        found.append(tuple(extra))
+        extra_parents.append(tuple(extra))
         kinds.append(own)
-    return found
+    return extra_parents
 
 
 def permute_scales(
-    stem: Sequence[Node],
+    stem: Sequence[BlockOutput],
     blocks: Sequence[Block],
     *,
     resample: Callable[..., keras.KerasTensor],
     transform: Callable[..., keras.KerasTensor],
     activation: str,
 ) -> dict[str, keras.KerasTensor]:
-    """Adds the permuted part: each block sums its parents, brought to its scale, and works on the sum.
+    """Adds the scale-permuted network: each block transforms the sum of its resampled parents.
 
     Args:
         stem: The stem's blocks.
-        blocks: The permuted part.
-        resample: `(node, block, name=..)` -> what the node gives, in the block's size and channels.
-        transform: `(x, block, index, name=..)` -> what the block, the `index`th of the permuted part, makes of `x`.
+        blocks: The scale-permuted network.
+        resample: `(parent, block, name=..)` -> the parent's output in the block's resolution and channels.
+        transform: `(x, block, index, name=..)` -> the output of the block, `blocks[index]`; `x` is the activated sum.
         activation: Keras name, applied to the sum.
 
     Returns:
         The outputs by level, fine to coarse: `{"P3": [B, ceil(H/8), ceil(W/8), C3], .., "P7": ..}`.
     """
-    nodes, outputs = list(stem), {}
-    extra_parents = unused_parents([node[:2] for node in stem], blocks)
+    built, outputs = list(stem), {}
+    extra_parents = unused_parents([block[:2] for block in stem], blocks)
     for index, (block, extra) in enumerate(zip(blocks, extra_parents, strict=True)):
         name = f"block{index + len(stem)}"
-        parents = [resample(nodes[parent], block, name=f"{name}_from{parent}") for parent in block.parents]
-        x = layers.Add(name=f"{name}_merge")([*parents, *(nodes[parent].x for parent in extra)])
+        parents = [resample(built[parent], block, name=f"{name}_from{parent}") for parent in block.parents]
+        x = layers.Add(name=f"{name}_merge")([*parents, *(built[parent].x for parent in extra)])
         x = transform(activate(x, activation, name=f"{name}_act"), block, index, name=name)
-        nodes.append(Node(block.level, block.kind, x))
+        built.append(BlockOutput(block.level, block.kind, x))
         if block.output:
             outputs[f"P{block.level}"] = x
     return dict(sorted(outputs.items()))
 
 
-def enlarge(
+def upsample(
     x: keras.KerasTensor, from_level: int, to_level: int, images: keras.KerasTensor, *, name: str
 ) -> keras.KerasTensor:
-    """Repeats pixels, and cuts what stands over where the finer map's sides are no multiples of the coarser one's."""
+    """Adds nearest-neighbor upsampling from one level to a finer one.
+
+    The result is cropped where the sides of the finer map are not multiples of those of the coarser one.
+    """
     x = NearestUpsample2D(2 ** (from_level - to_level), name=f"{name}_enlarge")(x)
     step = 2**to_level
     return CropToMatch(name=f"{name}_crop")(x, images[:, ::step, ::step, :1])
 
 
 def average_levels(pyramid: Mapping[str, keras.KerasTensor], images: keras.KerasTensor) -> keras.KerasTensor:
-    """Averages the levels at the size of P3, for a classifier (section 4.4): `[B, ceil(H/8), ceil(W/8), C]`."""
+    """Averages the levels at the resolution of P3, for a classifier (section 4.4): `[B, ceil(H/8), ceil(W/8), C]`."""
     maps = []
     for level, x in pyramid.items():
         number = int(level.removeprefix("P"))
-        maps.append(x if number == 3 else enlarge(x, number, 3, images, name=f"{level.lower()}_average"))
+        maps.append(x if number == 3 else upsample(x, number, 3, images, name=f"{level.lower()}_average"))
     return layers.Average(name="average")(maps)

@@ -1,26 +1,46 @@
 """ShuffleNetV2 (Ma et al. 2018), and the unit that SNet shares with it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import keras
 from keras import layers, ops
 
-from keras_lightdet.backbones.imagenet import classifier, normalized_images, torch_conv, torch_depthwise, torch_stem
+from keras_lightdet.backbones.imagenet import ImageShape, normalized_images, torch_conv, torch_depthwise, torch_stem
+from keras_lightdet.builder import check_choice
+from keras_lightdet.classification import Classifier, classification_head
+from keras_lightdet.types import Config, Tensor
 
 STEM_WIDTH = 24
-# Channels of stages 2 to 4, and of the convolution before the classifier, for each width (table 5).
-WIDTHS = {
-    0.5: ((48, 96, 192), 1024),
-    1.0: ((116, 232, 464), 1024),
-    1.5: ((176, 352, 704), 1024),
-    2.0: ((244, 488, 976), 2048),
-}
-REPEATS = (4, 8, 4)
+REPEATS = (4, 8, 4)  # units of stages 2 to 4
 UNITS = ("split", "keep")
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A width of table 5.
+
+    Attributes:
+        widths: Channels of stages 2 to 4.
+        last_width: Channels of conv5.
+    """
+
+    widths: tuple[int, int, int]
+    last_width: int
+
+
+VARIANTS = {
+    0.5: Variant((48, 96, 192), 1024),
+    1.0: Variant((116, 232, 464), 1024),
+    1.5: Variant((176, 352, 704), 1024),
+    2.0: Variant((244, 488, 976), 2048),
+}
+
+
 def ShuffleNetV2(  # noqa: N802 - builders are CapWords
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: ImageShape = (None, None, 3),
     *,
     width: float = 1.0,
     unit: str = "split",
@@ -28,19 +48,18 @@ def ShuffleNetV2(  # noqa: N802 - builders are CapWords
     num_classes: int | None = None,
     name: str = "shufflenet_v2",
 ) -> keras.Model:
-    """Builds ShuffleNetV2 (section 3, table 5): units that pass half of the channels on as they are.
+    """Builds ShuffleNetV2 (section 3, table 5): units that leave half of the channels unchanged.
 
     Args:
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         width: 0.5, 1.0, 1.5 or 2.0, the paper's sizes.
-        unit: "split": both branches of a unit of stride 2 give half of the channels, and every unit ends in a
+        unit: "split": both branches of a unit of stride 2 have half of the channels, and every unit ends in a
             shuffle, as in torchvision, whose weights `keras_lightdet.foreign_weights` reads. "keep": the authors' form;
-            the
-            branch without expansion keeps its channels, and units of stride 1 start with the shuffle. This one meets
-            the paper's 146, 299 and 591 M multiply-adds.
+            the branch without expansion keeps its channels, and units of stride 1 start with the shuffle. This one
+            meets the paper's 146, 299 and 591 M multiply-adds.
         extra_depthwise: `True` adds a 3x3 depthwise convolution before the first 1x1 of every unit: V2* of section 4,
-            which sees farther and detects better.
-        num_classes: `None` for features; else the classifier, whose last 1x1 convolution the features lack.
+            which has a larger receptive field and is better in detection.
+        num_classes: `None` for features; else a `Classifier`, with one more 1x1 convolution, conv5.
         name: Name of the model.
 
     Returns:
@@ -48,80 +67,89 @@ def ShuffleNetV2(  # noqa: N802 - builders are CapWords
         or -> logits `[B, num_classes]`.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is out of its range.
 
     Reference:
         Ma et al., "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design", ECCV 2018.
     """
-    if width not in WIDTHS:
-        raise ValueError(f"Expected width to be one of {sorted(WIDTHS)}, got {width!r}.")
+    check_choice("width", width, VARIANTS)
+    size = VARIANTS[width]
+
+    # conv1, max pooling, stages 2 to 4
     images, x = normalized_images(input_shape, num_classes)
-    widths, last_width = WIDTHS[width]
     x = torch_stem(x, STEM_WIDTH, 3)
-    features = shuffle_stages(x, widths, unit=unit, kernel_size=3, extra_depthwise=extra_depthwise)
+    features = shuffle_stages(x, size.widths, unit=unit, kernel_size=3, extra_depthwise=extra_depthwise)
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    x = torch_conv(features["P5"], last_width, activation="relu", name="conv5")
+    x = torch_conv(features["P5"], size.last_width, activation="relu", name="conv5")
     options = {"width": width, "unit": unit, "extra_depthwise": extra_depthwise}
-    return classifier(images, x, num_classes, {"builder": "ShuffleNetV2", **options}, name=name)
+    architecture = {"builder": "ShuffleNetV2", **options}
+    return Classifier(images, classification_head(x, num_classes), name, architecture=architecture)
 
 
 def shuffle_stages(
     x: keras.KerasTensor, widths: Sequence[int], *, unit: str, kernel_size: int, extra_depthwise: bool = False
 ) -> dict[str, keras.KerasTensor]:
-    """Adds stages 2 to 4, each of one unit of stride 2 and three, seven and three of stride 1.
+    """Adds stages 2 to 4, each of one unit of stride 2 and three, seven and three units of stride 1.
 
     Args:
-        x: The stem's output, at a quarter of the image's sides.
+        x: The stem's output, at stride 4.
         widths: Channels of the three stages, even numbers.
         unit: "split" or "keep", see `ShuffleNetV2`.
-        kernel_size: Side of the depthwise kernels, odd.
+        kernel_size: Height and width of the depthwise kernels, odd.
         extra_depthwise: See `ShuffleNetV2`.
 
     Returns:
         `{"P3": .., "P4": .., "P5": ..}`.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is out of its range.
     """
-    if unit not in UNITS:
-        raise ValueError(f"Expected unit to be one of {UNITS}, got {unit!r}.")
+    check_choice("unit", unit, UNITS)
     if len(widths) != len(REPEATS) or any(width < 2 or width % 2 for width in widths):
         raise ValueError(f"Expected three even widths, got {widths!r}.")
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"Expected an odd kernel_size, got {kernel_size!r}.")
-    form = {"unit": unit, "kernel_size": kernel_size, "extra_depthwise": extra_depthwise}
+    branch = partial(_branch, kernel_size=kernel_size, extra_depthwise=extra_depthwise)
     features = {}
     for stage, (width, count) in enumerate(zip(widths, REPEATS, strict=True), start=2):
-        x = _down_unit(x, width, **form, name=f"stage{stage}_block1")
+        x = _down_unit(x, width, branch, unit=unit, kernel_size=kernel_size, name=f"stage{stage}_block1")
         for block in range(2, count + 1):
-            x = _unit(x, **form, name=f"stage{stage}_block{block}")
+            x = _unit(x, branch, unit=unit, name=f"stage{stage}_block{block}")
         features[f"P{stage + 1}"] = x
     return features
 
 
-def _unit(x: keras.KerasTensor, *, unit: str, kernel_size: int, extra_depthwise: bool, name: str) -> keras.KerasTensor:
-    """Unit of stride 1 (fig. 3c): half of the channels pass, half are worked on."""
+def _unit(x: keras.KerasTensor, branch: Callable[..., keras.KerasTensor], *, unit: str, name: str) -> keras.KerasTensor:
+    """Unit of stride 1 (fig. 3c): half of the channels stay, half go through the branch."""
     width = x.shape[-1]
-    if unit == "keep":  # even channels pass, odd ones are worked on
+    if unit == "keep":  # even channels stay, odd ones go through the branch
         x = ChannelShuffle(width // 2, name=f"{name}_shuffle")(x)
-    passed, worked = ops.split(x, 2, axis=-1)
-    worked = _branch(worked, width // 2, width // 2, 1, kernel_size, extra_depthwise, name=name)
-    x = layers.Concatenate(name=f"{name}_concat")([passed, worked])
+    identity, x = ops.split(x, 2, axis=-1)
+    x = branch(x, width // 2, width // 2, 1, name=name)
+    x = layers.Concatenate(name=f"{name}_concat")([identity, x])
     return ChannelShuffle(2, name=f"{name}_shuffle")(x) if unit == "split" else x
 
 
 def _down_unit(
-    x: keras.KerasTensor, width: int, *, unit: str, kernel_size: int, extra_depthwise: bool, name: str
+    x: keras.KerasTensor,
+    width: int,
+    branch: Callable[..., keras.KerasTensor],
+    *,
+    unit: str,
+    kernel_size: int,
+    name: str,
 ) -> keras.KerasTensor:
     """Unit of stride 2 (fig. 3d): all channels go through both branches."""
-    own = width // 2 if unit == "split" else x.shape[-1]
-    if own >= width:
-        raise ValueError(f"Expected {name} to have more than the {own} channels it is given, got {width}. Widen it.")
+    shortcut_width = width // 2 if unit == "split" else x.shape[-1]
+    if shortcut_width >= width:
+        raise ValueError(
+            f"Expected {name} to have more than the {shortcut_width} channels of its input, got {width}. Widen it."
+        )
     shortcut = torch_depthwise(x, kernel_size, 2, activation=None, name=f"{name}_shortcut_depthwise")
-    shortcut = torch_conv(shortcut, own, activation="relu", name=f"{name}_shortcut_project")
-    worked = _branch(x, width // 2, width - own, 2, kernel_size, extra_depthwise, name=name)
-    x = layers.Concatenate(name=f"{name}_concat")([shortcut, worked])
+    shortcut = torch_conv(shortcut, shortcut_width, activation="relu", name=f"{name}_shortcut_project")
+    x = branch(x, width // 2, width - shortcut_width, 2, name=name)
+    x = layers.Concatenate(name=f"{name}_concat")([shortcut, x])
     return ChannelShuffle(2, name=f"{name}_shuffle")(x) if unit == "split" else x
 
 
@@ -130,12 +158,12 @@ def _branch(
     inner: int,
     width: int,
     strides: int,
+    *,
     kernel_size: int,
     extra_depthwise: bool,
-    *,
     name: str,
 ) -> keras.KerasTensor:
-    """1x1, depthwise, 1x1; nothing follows a depthwise convolution but its batch norm (guideline G4)."""
+    """1x1, depthwise, 1x1; only batch norm follows a depthwise convolution (guideline G4)."""
     if extra_depthwise:
         x = torch_depthwise(x, activation=None, name=f"{name}_extra_depthwise")
     x = torch_conv(x, inner, activation="relu", name=f"{name}_expand")
@@ -145,31 +173,34 @@ def _branch(
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 class ChannelShuffle(layers.Layer):
-    """Deals the channels of `[B, H, W, C]`, in `groups` runs of `n = C / groups`, out in turn: channel `g * n + i`
-    becomes channel `i * groups + g` (Zhang et al. 2018, section 3.1).
+    """Shuffles the channels of `[B, H, W, C]` in `groups` groups of `n = C / groups`: channel `g * n + i` becomes
+    channel `i * groups + g` (Zhang et al. 2018, section 3.1).
 
-    In three dimensions, so that phones' accelerators, which take four at most, run it too.
+    It works on three dimensions, because phones' accelerators support four at most.
+
+    Args:
+        groups: Number of groups.
     """
 
-    def __init__(self, groups: int, **kwargs):
+    def __init__(self, groups: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.groups = groups
 
-    def build(self, input_shape):
-        """Checks that the channels go up in groups."""
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        """Checks that the channels are a multiple of `groups`."""
         if input_shape[-1] % self.groups:
             raise ValueError(f"Expected channels in {self.groups} equal groups, got {input_shape[-1]}.")
 
-    def call(self, inputs):
-        """Returns the channels of `inputs` in their new order."""
+    def call(self, inputs: Tensor) -> Tensor:
+        """Returns `inputs` with the channels in their new order."""
         _, height, width, channels = ops.shape(inputs)
         x = ops.reshape(inputs, (-1, self.groups, channels // self.groups))
         return ops.reshape(ops.transpose(x, (0, 2, 1)), (-1, height, width, channels))
 
-    def compute_output_shape(self, input_shape):
-        """The shape stays."""
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the shape of the input."""
         return input_shape
 
-    def get_config(self):
-        """Returns what rebuilds the layer."""
+    def get_config(self) -> Config:
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "groups": self.groups}

@@ -1,22 +1,24 @@
-"""SpineNet (Du et al. 2020): a backbone whose order of scales and connections was searched for."""
+"""SpineNet (Du et al. 2020): a backbone whose order of scales and connections was found by architecture search."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import keras
 from keras import layers
 
-from keras_lightdet.backbones.imagenet import classifier, normalized_images
+from keras_lightdet.backbones.imagenet import ImageShape, normalized_images
 from keras_lightdet.backbones.scale_permuted import (
     STEM_BLOCKS,
     Block,
-    Node,
+    BlockOutput,
     average_levels,
     check_blocks,
-    enlarge,
     permute_scales,
+    upsample,
 )
+from keras_lightdet.builder import check_choice
+from keras_lightdet.classification import Classifier, classification_head
 from keras_lightdet.layers import DropBlock, activate, add_shortcut, conv_bn_act
 
 STEM_WIDTH = 64  # of the first convolution, in every size
@@ -45,14 +47,15 @@ SPINENET = (
 )
 
 
-class Scaling(NamedTuple):
+@dataclass(frozen=True)
+class Variant:
     """A size of SpineNet (section 3.3).
 
     Attributes:
-        width: Factor of all channels but the stem's first.
-        resample: Channels inside a resampling over the width of the block it comes from ("alpha").
-        repeats: Copies of each block, one behind the other.
-        out_width: Channels of the pyramid.
+        width: Factor of all channels but those of the first convolution.
+        resample: Channels inside a resampling over the width of the parent block ("alpha").
+        repeats: Copies of each block in a row.
+        out_width: Channels of the outputs.
     """
 
     width: float
@@ -62,16 +65,16 @@ class Scaling(NamedTuple):
 
 
 VARIANTS = {
-    "49s": Scaling(0.65, 0.5, 1, 128),
-    "49": Scaling(1.0, 0.5, 1, 256),
-    "96": Scaling(1.0, 0.5, 2, 256),
-    "143": Scaling(1.0, 1.0, 3, 256),
-    "190": Scaling(1.3, 1.0, 4, 512),
+    "49s": Variant(0.65, 0.5, 1, 128),
+    "49": Variant(1.0, 0.5, 1, 256),
+    "96": Variant(1.0, 0.5, 2, 256),
+    "143": Variant(1.0, 1.0, 3, 256),
+    "190": Variant(1.3, 1.0, 4, 512),
 }
 
 
 def SpineNet(  # noqa: N802 - builders are CapWords
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: ImageShape = (None, None, 3),
     *,
     variant: str = "49",
     blocks: Sequence[Block] = SPINENET,
@@ -89,16 +92,16 @@ def SpineNet(  # noqa: N802 - builders are CapWords
     Args:
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         variant: "49s", "49", "96", "143" or "190".
-        blocks: The permuted part.
-        width, resample: As in `Scaling`; the variant's if `None`. The search's proxies have a quarter of both.
-        out_width: Channels of the pyramid; the variant's if `None`. "49s" has 128 in the released code, while the
+        blocks: The scale-permuted network.
+        width, resample: See `Variant`; `None` for the variant's. The search's proxies have a quarter of both.
+        out_width: Channels of the outputs; `None` for the variant's. "49s" has 128 in the released code, while the
             published cost of its RetinaNet is met with 256.
         activation: Keras name: "relu", or "swish" in protocol C.
-        drop_path_rate: Chance that the last block's layers are left out of a training step, per image; it grows
-            linearly from the first block (0.2 in protocol C).
-        drop_block: Chance that a value of a block's layers is dropped in training, in squares, see `DropBlock`
+        drop_path_rate: Probability that the layers of the last block are skipped in training, per image (stochastic
+            depth); it grows linearly from the first block (0.2 in protocol C).
+        drop_block: Probability that a value of a block's layers is dropped in training, in squares, see `DropBlock`
             (protocol A).
-        num_classes: `None` for features; else the classifier, which averages the pyramid at the size of P3.
+        num_classes: `None` for features; else a `Classifier`, which averages the outputs at the resolution of P3.
         name: Name of the model.
 
     Returns:
@@ -106,92 +109,110 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         `[B, num_classes]`.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is out of its range.
 
     Reference:
         Du et al., "SpineNet: Learning Scale-Permuted Backbone for Recognition and Localization", CVPR 2020.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"Expected variant to be one of {sorted(VARIANTS)}, got {variant!r}.")
+    check_choice("variant", variant, VARIANTS)
     blocks = tuple(Block(*block) for block in blocks)
     check_blocks(blocks, tuple(EXPANSION))
-    given = {"width": width, "resample": resample, "out_width": out_width}
-    scaling = VARIANTS[variant]._replace(**{key: value for key, value in given.items() if value is not None})
-    widths = {level: int(width * scaling.width) for level, width in WIDTHS.items()}
-    unit = partial(conv_bn_act, activation=activation)
+    size = VARIANTS[variant]
+    width = size.width if width is None else width
+    resample = size.resample if resample is None else resample
+    out_width = size.out_width if out_width is None else out_width
+    widths = {level: int(channels * width) for level, channels in WIDTHS.items()}
+    add_block = partial(_block, repeats=size.repeats, activation=activation)
+
+    # Stem network
     images, x = normalized_images(input_shape, num_classes)
-    x = unit(x, STEM_WIDTH, 7, 2, name="stem")
+    x = conv_bn_act(x, STEM_WIDTH, 7, 2, activation=activation, name="stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     stem = []
     for index in range(STEM_BLOCKS):
-        x = _repeat(x, STEM_KIND, widths[STEM_LEVEL], scaling.repeats, activation, name=f"block{index}")
-        stem.append(Node(STEM_LEVEL, STEM_KIND, x))
+        x = add_block(x, STEM_KIND, widths[STEM_LEVEL], name=f"block{index}")
+        stem.append(BlockOutput(STEM_LEVEL, STEM_KIND, x))
 
-    def to_scale(node: Node, block: Block, *, name: str) -> keras.KerasTensor:
-        """1x1 to reduce, the step in size, linear 1x1 to the block's channels (fig. 3)."""
-        inner = int(scaling.resample * node.x.shape[-1] / EXPANSION[node.kind])
-        x = unit(node.x, inner, name=f"{name}_reduce")
-        if node.level < block.level:
-            x = unit(x, inner, 3, 2, name=f"{name}_spatial")
-            for step in range(1, block.level - node.level):
-                x = layers.MaxPooling2D(3, 2, padding="same", name=f"{name}_pool{step}")(x)
-        elif node.level > block.level:
-            x = enlarge(x, node.level, block.level, images, name=name)
-        out = EXPANSION[block.kind] * widths[block.level]
-        return conv_bn_act(x, out, activation=None, name=f"{name}_match")
-
+    # Scale-permuted network
     def transform(x: keras.KerasTensor, block: Block, index: int, *, name: str) -> keras.KerasTensor:
-        rates = (drop_path_rate * (index + 1) / len(blocks), drop_block)
-        return _repeat(x, block.kind, widths[block.level], scaling.repeats, activation, rates, name=name)
+        rate = drop_path_rate * (index + 1) / len(blocks)
+        return add_block(x, block.kind, widths[block.level], drop_path_rate=rate, drop_block=drop_block, name=name)
 
-    outputs = permute_scales(stem, blocks, resample=to_scale, transform=transform, activation=activation)
-    pyramid = {level: unit(x, scaling.out_width, name=f"{level.lower()}_out") for level, x in outputs.items()}
+    resampling = partial(_resample, images, widths, ratio=resample, activation=activation)
+    outputs = permute_scales(stem, blocks, resample=resampling, transform=transform, activation=activation)
+    pyramid = {
+        level: conv_bn_act(x, out_width, activation=activation, name=f"{level.lower()}_out")
+        for level, x in outputs.items()
+    }
     if num_classes is None:
         return keras.Model(images, pyramid, name=name)
-    architecture = {
-        "builder": "SpineNet",
-        "variant": variant,
-        "blocks": [list(block) for block in blocks],
-        **{key: getattr(scaling, key) for key in given},
-        "activation": activation,
-        "drop_path_rate": drop_path_rate,
-        "drop_block": drop_block,
-    }
-    return classifier(images, average_levels(pyramid, images), num_classes, architecture, name=name)
+    logits = classification_head(average_levels(pyramid, images), num_classes)
+    options = {"variant": variant, "blocks": blocks, "width": width, "resample": resample, "out_width": out_width}
+    options |= {"activation": activation, "drop_path_rate": drop_path_rate, "drop_block": drop_block}
+    return Classifier(images, logits, name, architecture={"builder": "SpineNet", **options})
 
 
-def _repeat(
+def _resample(
+    images: keras.KerasTensor,
+    widths: Mapping[int, int],
+    parent: BlockOutput,
+    block: Block,
+    *,
+    ratio: float,
+    activation: str,
+    name: str,
+) -> keras.KerasTensor:
+    """Adds a 1x1 to reduce, the change of resolution, and a linear 1x1 to the block's channels (fig. 3)."""
+    inner = int(ratio * parent.x.shape[-1] / EXPANSION[parent.kind])
+    x = conv_bn_act(parent.x, inner, activation=activation, name=f"{name}_reduce")
+    if parent.level < block.level:
+        x = conv_bn_act(x, inner, 3, 2, activation=activation, name=f"{name}_spatial")
+        for step in range(1, block.level - parent.level):
+            x = layers.MaxPooling2D(3, 2, padding="same", name=f"{name}_pool{step}")(x)
+    elif parent.level > block.level:
+        x = upsample(x, parent.level, block.level, images, name=name)
+    return conv_bn_act(x, EXPANSION[block.kind] * widths[block.level], activation=None, name=f"{name}_match")
+
+
+def _block(
     x: keras.KerasTensor,
     kind: str,
     width: int,
+    *,
     repeats: int,
     activation: str,
-    rates: tuple[float, float] = (0.0, 0.0),
-    *,
+    drop_path_rate: float = 0.0,
+    drop_block: float = 0.0,
     name: str,
 ) -> keras.KerasTensor:
-    """A block, `repeats` times over (section 3.3)."""
+    """Adds a block `repeats` times (section 3.3)."""
     for copy in range(1, repeats + 1):
-        x = _residual(x, kind, width, activation, rates, name=f"{name}_copy{copy}")
+        x = _residual(x, kind, width, activation, drop_path_rate, drop_block, name=f"{name}_copy{copy}")
     return x
 
 
 def _residual(
-    x: keras.KerasTensor, kind: str, width: int, activation: str, rates: tuple[float, float], *, name: str
+    x: keras.KerasTensor,
+    kind: str,
+    width: int,
+    activation: str,
+    drop_path_rate: float,
+    drop_block: float,
+    *,
+    name: str,
 ) -> keras.KerasTensor:
-    """1x1, 3x3 and 1x1 of a bottleneck, or the two 3x3 of a residual block, and the shortcut."""
-    unit = partial(conv_bn_act, activation=activation)
+    """Adds the 1x1, 3x3 and 1x1 of a bottleneck, or the two 3x3 of a residual block, and the shortcut."""
+    conv = partial(conv_bn_act, activation=activation)
     shortcut, out = x, EXPANSION[kind] * width
     if x.shape[-1] != out:
         shortcut = conv_bn_act(x, out, activation=None, name=f"{name}_shortcut")
     if kind == "bottleneck":
-        x = unit(x, width, name=f"{name}_reduce")
-        x = unit(x, width, 3, name=f"{name}_spatial")
+        x = conv(x, width, name=f"{name}_reduce")
+        x = conv(x, width, 3, name=f"{name}_spatial")
         x = conv_bn_act(x, out, activation=None, name=f"{name}_expand")
     else:
-        x = unit(x, width, 3, name=f"{name}_spatial1")
+        x = conv(x, width, 3, name=f"{name}_spatial1")
         x = conv_bn_act(x, width, 3, activation=None, name=f"{name}_spatial2")
-    depth_rate, block_rate = rates
-    if block_rate:
-        x = DropBlock(block_rate, name=f"{name}_drop_block")(x)
-    return activate(add_shortcut(x, shortcut, depth_rate, name=name), activation, name=f"{name}_out")
+    if drop_block:
+        x = DropBlock(drop_block, name=f"{name}_drop_block")(x)
+    return activate(add_shortcut(x, shortcut, drop_path_rate, name=name), activation, name=f"{name}_out")

@@ -1,51 +1,52 @@
-"""The controller that searched for SpineNet: a recurrent network that learns by reinforcement which graphs score well.
+"""The recurrent controller that searches for SpineNets by reinforcement learning (Du et al. 2020, section 3.2).
 
-Du et al. 2020, section 3.2, name the space and the method, that of Zoph and Le 2017: the network makes one decision
-after another, each by what was decided before it, and the log-probabilities of a graph's decisions are trained by its
-score (REINFORCE, Williams 1992). The whole order of scales is decided first.
+The method is that of Zoph and Le 2017: the controller makes a sequence of decisions, each depending on those before,
+and REINFORCE (Williams 1992) trains the log-probabilities of a network's decisions by its score. The order of scales is
+decided first.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from keras_lightdet.backbones.scale_permuted import OUTPUT_LEVELS, STEM_BLOCKS, Block
+from keras_lightdet.backbones.scale_permuted import OUTPUT_LEVELS, STEM_BLOCKS, Block, Blocks
 from keras_lightdet.backbones.spinenet import STEM_KIND, WIDTHS
 from keras_lightdet.backbones.spinenet_search import BASE_LEVELS, KINDS, LEVEL_SHIFTS, RECENT
 
-Choices = tuple[int, ...]
-INITIAL_RANGE = 0.08  # weights start uniform between minus and plus this (Zoph and Le 2017, section 4.1)
-IMPOSSIBLE = -1e9  # added to the logit of what may not be chosen
+Choices: TypeAlias = tuple[int, ...]  # the index of the option of each decision
+INITIAL_RANGE = 0.08  # weights are initialized uniformly between minus and plus this (Zoph and Le 2017, section 4.1)
+IMPOSSIBLE = -1e9  # added to the logits of options that are not allowed
 
 
 class Decision(NamedTuple):
     """One step of the controller.
 
     Attributes:
-        part: What is decided: "order", "outputs" (the order of these), "parents", "output_parents", "shift" or "kind".
-        block: Of which block of the permuted part.
+        group: Decisions of a group have the same options: "order", "outputs" (the order of the outputs), "parents",
+            "output_parents", "shift" or "kind".
+        block: Index of the block it is about.
     """
 
-    part: str
+    group: str
     block: int
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Which graphs there are, as sequences of choices: every sequence is one graph, every graph one sequence.
+    """The networks of the search space as sequences of choices; each sequence is one network and vice versa.
 
     Attributes:
-        levels: Of the blocks that are no outputs, in any order.
+        levels: Of the intermediate blocks, in any order.
         outputs: Levels of the outputs, which come last.
-        recent: A block that is no output takes its parents from so many blocks before it, an output from all.
-        adjusted: Whether levels are shifted and kinds chosen too, as in SpineNet; in its ablation, the permuted
+        recent: The parents of an intermediate block are among this many blocks before it; those of an output are any.
+        adjusted: Whether level shifts and kinds are chosen too, as in SpineNet. In its ablation, scale-permuted
             ResNets, they are not, and all blocks are bottlenecks.
     """
 
@@ -56,17 +57,22 @@ class SearchSpace:
 
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
-        """In the order they are made: the scales, the connections, the adjustments."""
+        """All decisions in their order: scales, connections, adjustments."""
         inner = range(len(self.levels))
         last = range(len(inner), len(inner) + len(self.outputs))
-        parts = [("order", inner), ("outputs", last), ("parents", inner), ("output_parents", last)]
+        groups: list[tuple[str, Sequence[int]]] = [
+            ("order", inner),
+            ("outputs", last),
+            ("parents", inner),
+            ("output_parents", last),
+        ]
         if self.adjusted:
-            parts += [("shift", inner), ("kind", [*inner, *last])]
-        return tuple(Decision(part, block) for part, blocks in parts for block in blocks)
+            groups += [("shift", inner), ("kind", [*inner, *last])]
+        return tuple(Decision(group, block) for group, blocks in groups for block in blocks)
 
     @cached_property
-    def options(self) -> dict[str, tuple]:
-        """What the numbers chosen in a part stand for: levels, distances to the two parents, shifts or kinds."""
+    def options(self) -> dict[str, tuple[Any, ...]]:
+        """The options of each group: levels, distances to the two parents, shifts or kinds."""
         before = STEM_BLOCKS + len(self.levels) + len(self.outputs) - 1  # the last block
         return {
             "order": tuple(sorted(set(self.levels))),
@@ -78,94 +84,90 @@ class SearchSpace:
         }
 
     def allowed(self, choices: Choices) -> np.ndarray:
-        """Returns which options the decision after these choices has, `[len(options)]` of bool."""
-        part, block = self.decisions[len(choices)]
-        options = self.options[part]
-        if part in ("order", "outputs"):
-            left = list(self.levels if part == "order" else self.outputs)
+        """Returns which options of the decision after these choices are allowed, bool `[len(options)]`."""
+        group, block = self.decisions[len(choices)]
+        options = self.options[group]
+        if group in ("order", "outputs"):
+            left = list(self.levels if group == "order" else self.outputs)
             for choice, decision in zip(choices, self.decisions, strict=False):
-                if decision.part == part:
+                if decision.group == group:
                     left.remove(options[choice])
             return np.array([level in left for level in options])
-        if part in ("parents", "output_parents"):
+        if group in ("parents", "output_parents"):
             return np.array([second <= STEM_BLOCKS + block for _, second in options])
         return np.ones(len(options), bool)
 
-    def blocks(self, choices: Choices) -> tuple[Block, ...]:
-        """Returns the graph of a whole sequence of choices, as `SpineNet` takes it."""
-        said = {}
+    def blocks(self, choices: Choices) -> Blocks:
+        """Returns the network of a complete sequence of choices, as `SpineNet` expects it."""
+        decided = {}
         for decision, choice in zip(self.decisions, choices, strict=True):
-            said[decision] = self.options[decision.part][choice]
-        found = []
+            decided[decision] = self.options[decision.group][choice]
+        blocks = []
         for block in range(len(self.levels) + len(self.outputs)):
             output, index = block >= len(self.levels), STEM_BLOCKS + block
-            level = said[Decision("outputs" if output else "order", block)] + said.get(Decision("shift", block), 0)
-            distances = said[Decision("output_parents" if output else "parents", block)]
-            parents = tuple(sorted(index - distance for distance in distances))
-            kind = said.get(Decision("kind", block), STEM_KIND)
-            found.append(Block(int(np.clip(level, min(WIDTHS), max(WIDTHS))), kind, parents, output))
-        return tuple(found)
+            level = decided[Decision("outputs" if output else "order", block)]
+            level = int(np.clip(level + decided.get(Decision("shift", block), 0), min(WIDTHS), max(WIDTHS)))
+            near, far = decided[Decision("output_parents" if output else "parents", block)]
+            kind = decided.get(Decision("kind", block), STEM_KIND)
+            blocks.append(Block(level, kind, (index - far, index - near), output))
+        return tuple(blocks)
 
 
 class Controller:
-    """A recurrent network over a space's decisions.
+    """A recurrent network over the decisions of a search space.
 
     Args:
-        space: What it decides.
-        units: Of its LSTM, and of what it knows about the decision before and the one at hand.
-        rate: Of Adam.
-        memory: Share of the baseline that one update keeps; the baseline is the mean score so far, to which a
-            graph's score is compared.
-        seed: Of the first weights.
+        space: The search space.
+        units: Units of the LSTM and of the embeddings of the previous choice and of the current decision.
+        rate: Learning rate of Adam.
+        memory: Momentum of the baseline, the moving average of the scores, from which a network's score is subtracted.
+        seed: Of the initial weights.
     """
 
     def __init__(self, space: SearchSpace, *, units: int = 64, rate: float = 5e-3, memory: float = 0.8, seed: int = 0):
         self.space, self.memory = space, memory
-        self.baseline = None
+        self.baseline: float | None = None
         self.decisions = space.decisions
-        parts = list(dict.fromkeys(decision.part for decision in self.decisions))
-        depths = {part: len(space.options[part]) for part in parts}
-        starts = np.cumsum([1, *depths.values()])  # token 0 stands before the first decision
-        self._first_token = dict(zip(parts, starts.tolist(), strict=False))
-        self._steps = {part: [step for step, each in enumerate(self.decisions) if each.part == part] for part in parts}
+        groups = list(dict.fromkeys(decision.group for decision in self.decisions))
+        depths = {group: len(space.options[group]) for group in groups}
+        starts = np.cumsum([1, *depths.values()])  # token 0 precedes the first decision
+        self._first_token = dict(zip(groups, starts.tolist(), strict=False))
+        self._steps = {
+            group: [step for step, decision in enumerate(self.decisions) if decision.group == group] for group in groups
+        }
 
         def uniform() -> keras.initializers.Initializer:
             draw = next(seeds)
             return keras.initializers.RandomUniform(-INITIAL_RANGE, INITIAL_RANGE, seed=draw)
 
         seeds = itertools.count(1000 * seed)
-        self._before = layers.Embedding(int(starts[-1]), units, embeddings_initializer=uniform())
-        self._place = layers.Embedding(len(self.decisions), units, embeddings_initializer=uniform())
+        self._previous = layers.Embedding(int(starts[-1]), units, embeddings_initializer=uniform())
+        self._position = layers.Embedding(len(self.decisions), units, embeddings_initializer=uniform())
         self._cell = layers.LSTMCell(units, kernel_initializer=uniform(), recurrent_initializer=uniform())
-        self._recur = layers.RNN(self._cell, return_sequences=True)
-        self._heads = {part: layers.Dense(depth, kernel_initializer=uniform()) for part, depth in depths.items()}
+        self._recurrent = layers.RNN(self._cell, return_sequences=True)
+        self._heads = {group: layers.Dense(depth, kernel_initializer=uniform()) for group, depth in depths.items()}
         self._optimizer = keras.optimizers.Adam(rate)
         self.sample(1, np.random.default_rng(0))  # builds the layers
 
     @property
     def variables(self) -> list[keras.Variable]:
         """All weights."""
-        used = [self._before, self._place, self._cell, *self._heads.values()]
-        return [variable for layer in used for variable in layer.trainable_variables]
+        weighted = [self._previous, self._position, self._cell, *self._heads.values()]
+        return [variable for layer in weighted for variable in layer.trainable_variables]
 
     def sample(self, count: int, random: np.random.Generator) -> list[Choices]:
-        """Draws sequences of choices by their probabilities.
-
-        Args:
-            count: How many.
-            random: Makes the draws.
-        """
-        drawn = [()] * count
+        """Draws `count` sequences of choices from the controller's distribution."""
+        samples: list[Choices] = [()] * count
         tokens, states = np.zeros(count, "int32"), None
         for step, decision in enumerate(self.decisions):
             logits, states = self._next_logits(step, tokens, states)
-            allowed = np.stack([self.space.allowed(each) for each in drawn])
-            # The largest of logits and Gumbel noise falls on each option as often as its probability says.
+            allowed = np.stack([self.space.allowed(choices) for choices in samples])
+            # Gumbel-max trick: the argmax of logits plus Gumbel noise is a sample of the categorical distribution.
             noisy = np.where(allowed, logits + random.gumbel(size=logits.shape), -np.inf)
-            chosen = noisy.argmax(-1)
-            drawn = [(*each, int(choice)) for each, choice in zip(drawn, chosen, strict=True)]
-            tokens = (self._first_token[decision.part] + chosen).astype("int32")
-        return drawn
+            next_choices = noisy.argmax(-1)
+            samples = [(*choices, int(choice)) for choices, choice in zip(samples, next_choices, strict=True)]
+            tokens = (self._first_token[decision.group] + next_choices).astype("int32")
+        return samples
 
     def probabilities(self, choices: Choices) -> np.ndarray:
         """Returns the probability of each option of the decision after these choices."""
@@ -173,86 +175,91 @@ class Controller:
         for step in range(len(choices) + 1):
             logits, states = self._next_logits(step, np.array([token], "int32"), states)
             if step < len(choices):
-                token = self._first_token[self.decisions[step].part] + choices[step]
+                token = self._first_token[self.decisions[step].group] + choices[step]
         odds = np.where(self.space.allowed(choices), np.exp(logits[0] - logits[0].max()), 0.0)
         return odds / odds.sum()
 
-    def log_probs(self, drawn: Sequence[Choices]):
-        """Returns the log-probabilities of whole sequences, a tensor `[len(drawn)]`."""
-        return self._log_probs(*self._as_arrays(drawn))
+    def log_probs(self, samples: Sequence[Choices]) -> tf.Tensor:
+        """Returns the log-probabilities `[len(samples)]` of complete sequences."""
+        return self._log_probs(*self._as_arrays(samples))
 
-    def update(self, drawn: Sequence[Choices], scores: Sequence[float]) -> None:
-        """Makes sequences that scored above the baseline more likely, and those below less.
+    def update(self, samples: Sequence[Choices], scores: Sequence[float]) -> None:
+        """Increases the probability of sequences that scored above the baseline and decreases that of the others.
 
         Args:
-            drawn: What `sample` gave.
-            scores: Of their graphs.
+            samples: From `sample`.
+            scores: Of their networks.
         """
-        scores = np.asarray(scores, "float32")
-        mean = float(scores.mean())
-        self.baseline = mean if self.baseline is None else self.baseline
-        advantages = scores - np.float32(self.baseline)
-        self._optimizer.apply(self._gradients(advantages, *self._as_arrays(drawn)), self.variables)
-        self.baseline = self.memory * self.baseline + (1 - self.memory) * mean
+        values = np.asarray(scores, "float32")
+        mean = float(values.mean())
+        baseline = mean if self.baseline is None else self.baseline
+        advantages = values - np.float32(baseline)
+        self._optimizer.apply(self._gradients(advantages, *self._as_arrays(samples)), self.variables)
+        self.baseline = self.memory * baseline + (1 - self.memory) * mean
 
-    def _as_arrays(self, drawn: Sequence[Choices]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """What is known before each decision `[B, steps]`, what is chosen `[B, steps]`, and, by part, what is added to
-        the logits `[B, steps of the part, options]`.
+    def _as_arrays(self, samples: Sequence[Choices]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Returns the tokens before each decision `[B, steps]`, the choices `[B, steps]`, and by group the masks to add
+        to the logits `[B, steps of the group, options]`.
         """
-        chosen = np.array(drawn, "int32")
-        first = np.array([self._first_token[decision.part] for decision in self.decisions], "int32")
-        tokens = np.concatenate([np.zeros((len(drawn), 1), "int32"), (chosen + first)[:, :-1]], axis=1)
-        added = {}
-        for part, steps in self._steps.items():
-            allowed = np.array([[self.space.allowed(each[:step]) for step in steps] for each in drawn])
-            added[part] = np.where(allowed, 0.0, IMPOSSIBLE).astype("float32")
-        return tokens, chosen, added
+        choices = np.array(samples, "int32")
+        first = np.array([self._first_token[decision.group] for decision in self.decisions], "int32")
+        tokens = np.concatenate([np.zeros((len(samples), 1), "int32"), (choices + first)[:, :-1]], axis=1)
+        masks = {}
+        for group, steps in self._steps.items():
+            allowed = np.array([[self.space.allowed(sample[:step]) for step in steps] for sample in samples])
+            masks[group] = np.where(allowed, 0.0, IMPOSSIBLE).astype("float32")
+        return tokens, choices, masks
 
-    def _log_probs(self, tokens, chosen, added):
-        hidden = self._recur(self._before(tokens) + self._place(np.arange(len(self.decisions))))
+    def _log_probs(self, tokens: tf.Tensor, choices: tf.Tensor, masks: dict[str, tf.Tensor]) -> tf.Tensor:
+        hidden = self._recurrent(self._previous(tokens) + self._position(np.arange(len(self.decisions))))
         total = 0.0
-        for part, steps in self._steps.items():
-            logs = ops.log_softmax(self._heads[part](ops.take(hidden, steps, axis=1)) + added[part])
-            made = ops.take(chosen, steps, axis=1)[..., None]
-            total = total + ops.sum(ops.take_along_axis(logs, made, axis=-1), axis=(1, 2))
+        for group, steps in self._steps.items():
+            logs = ops.log_softmax(self._heads[group](ops.take(hidden, steps, axis=1)) + masks[group])
+            options = ops.take(choices, steps, axis=1)[..., None]
+            total = total + ops.sum(ops.take_along_axis(logs, options, axis=-1), axis=(1, 2))
         return total
 
     @tf.function(reduce_retracing=True)
-    def _gradients(self, advantages, tokens, chosen, added):
-        """Of minus the expected advantage."""
+    def _gradients(
+        self, advantages: tf.Tensor, tokens: tf.Tensor, choices: tf.Tensor, masks: dict[str, tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """Returns the gradients of minus the mean of advantage times log-probability."""
         with tf.GradientTape() as tape:
-            loss = -ops.mean(advantages * self._log_probs(tokens, chosen, added))
+            loss = -ops.mean(advantages * self._log_probs(tokens, choices, masks))
         return tape.gradient(loss, [variable.value for variable in self.variables])
 
-    def _next_logits(self, step: int, tokens: np.ndarray, states) -> tuple[np.ndarray, list]:
-        """The decision of a step after those that led to `states`: logits `[B, options]`, and the new states."""
+    def _next_logits(
+        self, step: int, tokens: np.ndarray, states: list[tf.Tensor] | None
+    ) -> tuple[np.ndarray, list[tf.Tensor]]:
+        """Returns the logits `[B, options]` of a step, given the states after the one before, and the new states."""
         if states is None:
             states = self._cell.get_initial_state(batch_size=len(tokens))
-        hidden, states = self._cell(self._before(tokens) + self._place(np.array([step])), states)
-        return ops.convert_to_numpy(self._heads[self.decisions[step].part](hidden)), states
+        hidden, states = self._cell(self._previous(tokens) + self._position(np.array([step])), states)
+        return ops.convert_to_numpy(self._heads[self.decisions[step].group](hidden)), states
 
 
 def reinforce(
-    score: Callable[[tuple[Block, ...]], float],
+    score: Callable[[Blocks], float],
     *,
     rounds: int,
     batch: int = 10,
     space: SearchSpace | None = None,
     rate: float = 5e-3,
     seed: int = 0,
-) -> tuple[tuple[Block, ...], float]:
-    """Searches for the graph of the highest score as the paper does; `spinenet_search.evolve` is the other way.
+) -> tuple[Blocks, float]:
+    """Searches for the network of the highest score as in the paper; `spinenet_search.evolve` is an alternative.
 
     Args:
-        score: Of a graph: in the paper the AP of its RetinaNet of a quarter of the width after 5 epochs at 512 pixels.
-        rounds: Graphs that are scored; the paper's were found after 6,000 to 14,000.
-        batch: Graphs that are scored between two updates of the controller.
-        space: What may be chosen; SpineNet's.
-        rate: Of the controller's Adam.
-        seed: Of all draws.
+        score: Returns the score of a network; in the paper the AP of its RetinaNet of a quarter of the width after 5
+            epochs at 512 pixels.
+        rounds: Networks that are scored; the paper's were found after 6,000 to 14,000.
+        batch: Networks that are scored between two updates of the controller.
+        space: The search space; `None` for SpineNet's.
+        rate: Learning rate of the controller.
+        seed: Of all random draws.
 
     Returns:
-        The best graph that was scored, and its score.
+        The network of the highest score, and its score.
 
     Raises:
         ValueError: If `rounds` or `batch` is below 1.
@@ -264,10 +271,10 @@ def reinforce(
         raise ValueError(f"Expected rounds and batch to be 1 or more, got {rounds!r} and {batch!r}.")
     space = space or SearchSpace()
     controller, random = Controller(space, rate=rate, seed=seed), np.random.default_rng(seed)
-    best = None
+    scored: list[tuple[Blocks, float]] = []
     for start in range(0, rounds, batch):
-        drawn = controller.sample(min(batch, rounds - start), random)
-        scored = [(blocks, score(blocks)) for blocks in map(space.blocks, drawn)]
-        controller.update(drawn, [value for _, value in scored])
-        best = max([*([best] if best else []), *scored], key=lambda pair: pair[1])
-    return best
+        samples = controller.sample(min(batch, rounds - start), random)
+        newest = [(blocks, score(blocks)) for blocks in map(space.blocks, samples)]
+        controller.update(samples, [value for _, value in newest])
+        scored += newest
+    return max(scored, key=lambda candidate: candidate[1])

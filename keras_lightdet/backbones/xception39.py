@@ -3,25 +3,26 @@
 import keras
 from keras import layers
 
-from keras_lightdet.backbones.imagenet import classifier, normalized_images, torch_separable, torch_stem
+from keras_lightdet.backbones.imagenet import ImageShape, normalized_images, torch_separable, torch_stem
+from keras_lightdet.classification import Classifier, classification_head
 
 STEM_WIDTH = 8
 WIDTHS = (64, 128, 256)
 REPEATS = (4, 8, 4)
-BOTTLENECK = 4  # a block works on a quarter of its channels
+BOTTLENECK = 4  # channels of a block over those inside it
 
 
 def Xception39(  # noqa: N802 - builders are CapWords
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: ImageShape = (None, None, 3),
     *,
     num_classes: int | None = None,
     name: str = "xception39",
 ) -> keras.Model:
-    """Builds Xception39 as in the first author's code; the paper gives its name and cost alone.
+    """Builds Xception39 as in the first author's code; the paper gives only its name and cost.
 
     Args:
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
-        num_classes: `None` for features, else the classifier.
+        num_classes: `None` for features, else a `Classifier`.
         name: Name of the model.
 
     Returns:
@@ -29,12 +30,13 @@ def Xception39(  # noqa: N802 - builders are CapWords
         logits `[B, num_classes]`.
 
     Raises:
-        ValueError: If the input shape or the number of classes is out of its range.
+        ValueError: If an argument is out of its range.
 
     Reference:
         Yu et al., "BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation", ECCV 2018. Chollet,
         "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017.
     """
+    # Stem, stages 2 to 4
     images, x = normalized_images(input_shape, num_classes)
     x = torch_stem(x, STEM_WIDTH, 3)
     features = {}
@@ -44,11 +46,11 @@ def Xception39(  # noqa: N802 - builders are CapWords
         features[f"P{stage + 1}"] = x
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    return classifier(images, features["P5"], num_classes, {"builder": "Xception39"}, name=name)
+    return Classifier(images, classification_head(x, num_classes), name, architecture={"builder": "Xception39"})
 
 
 def _block(x: keras.KerasTensor, width: int, strides: int, *, name: str) -> keras.KerasTensor:
-    """Three separable convolutions around which the input goes, through a fourth where the size changes."""
+    """Three separable convolutions with a shortcut, which is a fourth one where the shape changes."""
     shortcut, inner = x, width // BOTTLENECK
     if strides > 1:
         shortcut = torch_separable(x, width, strides, activation=None, inner_norm=False, name=f"{name}_shortcut")

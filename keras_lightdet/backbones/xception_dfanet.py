@@ -1,25 +1,36 @@
 """Xception A and B, DFANet's backbones, with their attention over channels (Li et al. 2019, section 3.1)."""
 
+from dataclasses import dataclass
+
 import keras
 from keras import layers
 
-from keras_lightdet.backbones.imagenet import (
-    CLASSES,
-    classifier,
-    normalized_images,
-    torch_conv,
-    torch_separable,
-)
+from keras_lightdet.backbones.imagenet import NUM_CLASSES, ImageShape, normalized_images, torch_conv, torch_separable
+from keras_lightdet.builder import check_choice
+from keras_lightdet.classification import Classifier, classification_head
 
 STEM_WIDTH = 8
-WIDTHS = {"a": (48, 96, 192), "b": (32, 64, 128)}  # of enc2, enc3 and enc4 (table 1)
 REPEATS = (4, 6, 4)
 STAGES = ("enc2", "enc3", "enc4")
-BOTTLENECK = 4  # a block works on a quarter of its channels
+BOTTLENECK = 4  # channels of a block over those inside it
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A size of table 1.
+
+    Attributes:
+        widths: Channels of enc2, enc3 and enc4.
+    """
+
+    widths: tuple[int, int, int]
+
+
+VARIANTS = {"a": Variant((48, 96, 192)), "b": Variant((32, 64, 128))}
 
 
 def XceptionDFANet(  # noqa: N802 - builders are CapWords
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: ImageShape = (None, None, 3),
     *,
     variant: str = "a",
     num_classes: int | None = None,
@@ -27,14 +38,14 @@ def XceptionDFANet(  # noqa: N802 - builders are CapWords
 ) -> keras.Model:
     """Builds Xception A or B.
 
-    Table 1 gives widths and repeats. Of the blocks the paper does not draw, this is the reading whose multiply-adds
-    fit its figures: as in Xception39, with a batch norm after the depthwise convolutions too, and a 1x1 convolution
-    as the shortcut where the size changes.
+    Table 1 gives widths and repeats. The paper does not draw the blocks; this reading meets its multiply-adds: as in
+    Xception39, with a batch norm after the depthwise convolutions too, and a 1x1 convolution as the shortcut where the
+    shape changes.
 
     Args:
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         variant: "a" or "b".
-        num_classes: `None` for features, else the classifier.
+        num_classes: `None` for features, else a `Classifier`.
         name: Name of the model.
 
     Returns:
@@ -42,46 +53,46 @@ def XceptionDFANet(  # noqa: N802 - builders are CapWords
         enc2, enc3 and of the attention at strides 4, 8 and 16; or -> logits `[B, num_classes]`.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is out of its range.
 
     Reference:
         Li et al., "DFANet: Deep Feature Aggregation for Real-Time Semantic Segmentation", CVPR 2019.
     """
-    if variant not in WIDTHS:
-        raise ValueError(f"Expected variant to be one of {sorted(WIDTHS)}, got {variant!r}.")
+    check_choice("variant", variant, VARIANTS)
     images, x = normalized_images(input_shape, num_classes)
     x = stem(x)
     features = {}
-    for level, stage, width, count in zip(("P2", "P3", "P4"), STAGES, WIDTHS[variant], REPEATS, strict=True):
+    for level, stage, width, count in zip(("P2", "P3", "P4"), STAGES, VARIANTS[variant].widths, REPEATS, strict=True):
         features[level] = x = encode(x, width, count, name=stage)
     if num_classes is None:
         features["P4"] = fc_attention(x, name="attention")
         return keras.Model(images, features, name=name)
-    return classifier(images, x, num_classes, {"builder": "XceptionDFANet", "variant": variant}, name=name)
+    architecture = {"builder": "XceptionDFANet", "variant": variant}
+    return Classifier(images, classification_head(x, num_classes), name, architecture=architecture)
 
 
 def stem(x: keras.KerasTensor) -> keras.KerasTensor:
-    """The dense 3x3 convolution of stride 2 before the first backbone."""
+    """Adds the dense 3x3 convolution of stride 2 before the first backbone (conv1)."""
     return torch_conv(x, STEM_WIDTH, 3, 2, activation="relu", name="stem")
 
 
 def encode(x: keras.KerasTensor, width: int, count: int, *, name: str) -> keras.KerasTensor:
-    """A stage of `count` blocks, the first of stride 2."""
+    """Adds a stage of `count` blocks, the first of stride 2."""
     for block in range(1, count + 1):
         x = _block(x, width, 2 if block == 1 else 1, name=f"{name}_block{block}")
     return x
 
 
 def fc_attention(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
-    """Weighs the channels of `x` by what an ImageNet classifier would say of it (figure 3, "fc attention").
+    """Weights the channels of `x` by the features of an ImageNet classifier (figure 3, "fc attention").
 
-    The figure draws no activation. ReLU, which some who built it took, leaves the weights without a bound, and they
-    multiply from one backbone to the next: images unlike those of a training batch came to logits of 1e6, beside
-    which 8 bits hold nothing of the usual ones. Sigmoid bounds them, as in other attention over channels, and learnt
+    The figure shows no activation. With ReLU, which some re-implementations use, the weights have no bound, and they
+    multiply from one backbone to the next: images unlike those of a training batch gave logits of 1e6, which int8
+    cannot represent beside ordinary ones. Sigmoid bounds the weights, as in other channel attention, and trained
     faster.
     """
     weight = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
-    weight = layers.Dense(CLASSES, name=f"{name}_fc")(weight)
+    weight = layers.Dense(NUM_CLASSES, name=f"{name}_fc")(weight)
     weight = torch_conv(weight, x.shape[-1], activation="sigmoid", name=name)
     return layers.Multiply(name=f"{name}_weigh")([x, weight])
 

@@ -3,17 +3,18 @@
 import keras
 from keras import layers
 
-from keras_lightdet.backbones.imagenet import classifier, normalized_images
+from keras_lightdet.backbones.imagenet import ImageShape, normalized_images
+from keras_lightdet.classification import Classifier, classification_head
 from keras_lightdet.layers import conv_bn_act, depthwise_bn_act
 
 STEM_WIDTH = 24
 WIDTHS = (144, 288, 576)
 REPEATS = (4, 8, 4)
-BOTTLENECK = 4  # a unit works on a quarter of its channels
+BOTTLENECK = 4  # channels of a unit over those inside it
 
 
 def XceptionLight(  # noqa: N802 - builders are CapWords
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: ImageShape = (None, None, 3),
     *,
     num_classes: int | None = None,
     name: str = "xception_light",
@@ -21,12 +22,12 @@ def XceptionLight(  # noqa: N802 - builders are CapWords
     """Builds the 145 MFLOPs network: bottlenecks whose 3x3 convolution is depthwise, activated after the sum.
 
     The paper gives widths, repeats and the cost but not the unit of stride 2, and its code was never released. Of the
-    readings that are known, this one comes closest at 143.1 M multiply-adds: an average of stride 2 passes the
-    input's channels on and the bottleneck adds the missing ones, as in ShuffleNet without groups.
+    known readings, this one comes closest at 143.1 M multiply-adds: the input's channels go through average pooling of
+    stride 2 and the bottleneck adds the missing ones, as in ShuffleNet without groups.
 
     Args:
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
-        num_classes: `None` for features, else the classifier.
+        num_classes: `None` for features, else a `Classifier`.
         name: Name of the model.
 
     Returns:
@@ -34,12 +35,13 @@ def XceptionLight(  # noqa: N802 - builders are CapWords
         -> logits `[B, num_classes]`.
 
     Raises:
-        ValueError: If the input shape or the number of classes is out of its range.
+        ValueError: If an argument is out of its range.
 
     Reference:
         Li et al., "Light-Head R-CNN: In Defense of Two-Stage Object Detector", 2017. Zhang et al., "ShuffleNet: An
         Extremely Efficient Convolutional Neural Network for Mobile Devices", CVPR 2018.
     """
+    # Conv1, max pooling, stages 2 to 4
     images, x = normalized_images(input_shape, num_classes)
     x = conv_bn_act(x, STEM_WIDTH, 3, 2, activation="relu", name="stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
@@ -51,22 +53,22 @@ def XceptionLight(  # noqa: N802 - builders are CapWords
         features[f"P{stage + 1}"] = x
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    return classifier(images, features["P5"], num_classes, {"builder": "XceptionLight"}, name=name)
+    return Classifier(images, classification_head(x, num_classes), name, architecture={"builder": "XceptionLight"})
 
 
 def _unit(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     """Unit of stride 1: the bottleneck is added to the input."""
     width = x.shape[-1]
-    worked = _branch(x, width // BOTTLENECK, width, 1, name=name)
-    x = layers.Add(name=f"{name}_add")([x, worked])
+    residual = _branch(x, width // BOTTLENECK, width, 1, name=name)
+    x = layers.Add(name=f"{name}_add")([x, residual])
     return layers.Activation("relu", name=f"{name}_out")(x)
 
 
 def _down_unit(x: keras.KerasTensor, width: int, *, name: str) -> keras.KerasTensor:
-    """Unit of stride 2: the bottleneck is stacked on the averaged input (Zhang et al. 2018, fig. 2c)."""
-    averaged = layers.AveragePooling2D(3, 2, padding="same", name=f"{name}_shortcut_pool")(x)
-    worked = _branch(x, width // BOTTLENECK, width - x.shape[-1], 2, name=name)
-    x = layers.Concatenate(name=f"{name}_concat")([averaged, worked])
+    """Unit of stride 2: the bottleneck is concatenated to the average-pooled input (Zhang et al. 2018, fig. 2c)."""
+    shortcut = layers.AveragePooling2D(3, 2, padding="same", name=f"{name}_shortcut_pool")(x)
+    residual = _branch(x, width // BOTTLENECK, width - x.shape[-1], 2, name=name)
+    x = layers.Concatenate(name=f"{name}_concat")([shortcut, residual])
     return layers.Activation("relu", name=f"{name}_out")(x)
 
 

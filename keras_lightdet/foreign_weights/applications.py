@@ -54,7 +54,7 @@ def keras_mobilenet_layer(layer_name: str) -> str:
     if layer_name in _MOBILE_ENDS:
         return _MOBILE_ENDS[layer_name]
     stage, block, part, kind = layer_name.split("_")
-    index = sum(count for _, _, count, _ in STAGES[: int(stage.removeprefix("stage")) - 1])
+    index = sum(row.repeats for row in STAGES[: int(stage.removeprefix("stage")) - 1])
     index += int(block.removeprefix("block")) - 1
     prefix = f"block_{index}" if index else "expanded_conv"
     return f"{prefix}_{part}" if kind == "conv" else f"{prefix}_{part}_BN"

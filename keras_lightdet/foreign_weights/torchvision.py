@@ -41,7 +41,7 @@ _SHUFFLE_HEAD = ("conv5.", "fc.")
 # torchvision numbers the convolutions of a block; the first block has no expansion, so its others come one earlier.
 _MOBILE_PARTS = {"expand": ("0.0", "0.1"), "depthwise": ("1.0", "1.1"), "project": ("2", "3")}
 _MOBILE_FIRST_PARTS = {"depthwise": ("0.0", "0.1"), "project": ("1", "2")}
-_MOBILE_LAST = 1 + sum(count for _, _, count, _ in STAGES)
+_MOBILE_LAST = 1 + sum(stage.repeats for stage in STAGES)
 _MOBILE_ENDS = {
     "stem_conv": "features.0.0",
     "stem_bn": "features.0.1",
@@ -181,7 +181,7 @@ def mobilenet_module(layer_name: str) -> str:
         return _MOBILE_ENDS[layer_name]
     found = _match(layer_name, _MOBILE_PARTS)
     stage, block = int(found[1]), int(found[2])
-    index = sum(count for _, _, count, _ in STAGES[: stage - 1]) + block
+    index = sum(row.repeats for row in STAGES[: stage - 1]) + block
     conv, norm = (_MOBILE_FIRST_PARTS if index == 1 else _MOBILE_PARTS)[found[3]]
     return f"features.{index}.conv.{conv if found[4] == 'conv' else norm}"
 

@@ -10,7 +10,7 @@ from keras import applications
 from keras_lightdet.analysis import cost
 from keras_lightdet.backbones import EfficientNet
 from keras_lightdet.backbones.compound_scaling import Scaling, compound_scaling, scaling_candidates, search_scaling
-from keras_lightdet.backbones.efficientnet import VARIANTS, scaled_repeats
+from keras_lightdet.backbones.efficientnet import VARIANTS, scaled_stages
 from keras_lightdet.layers import round_width
 
 # Trainable parameters as google/automl's tests assert them for 1000 classes, and our count of M multiply-adds at the
@@ -47,8 +47,9 @@ def test_classifiers_have_the_published_size(variant):
 def test_widths_and_repeats_are_those_of_the_released_table():
     b4 = [round_width(1.4 * width) for width in (32, 16, 24, 40, 80, 112, 192, 320, 1280)]
     assert b4 == [48, 24, 32, 56, 112, 160, 272, 448, 1792]
-    assert scaled_repeats(1.8, fixed_ends=False) == [2, 4, 4, 6, 6, 8, 2]
-    assert scaled_repeats(1.8, fixed_ends=True) == [1, 4, 4, 6, 6, 8, 1]
+    assert [stage.width for stage in scaled_stages(1.4, 1.8, fixed_ends=False)] == b4[1:-1]
+    assert [stage.repeats for stage in scaled_stages(1.4, 1.8, fixed_ends=False)] == [2, 4, 4, 6, 6, 8, 2]
+    assert [stage.repeats for stage in scaled_stages(1.4, 1.8, fixed_ends=True)] == [1, 4, 4, 6, 6, 8, 1]
     assert [round_width(width) for width in (1, 11.9, 12, 20.5)] == [8, 16, 16, 24]
 
 

@@ -97,7 +97,7 @@ def test_an_update_climbs_the_expected_score():
 
 def test_paper_space_has_its_decisions_and_gives_networks():
     space = SearchSpace()
-    parts = [decision.part for decision in space.decisions]
+    parts = [decision.group for decision in space.decisions]
     order = [part for part, _ in itertools.groupby(parts)]
     assert order == ["order", "outputs", "parents", "output_parents", "shift", "kind"]
     assert [parts.count(part) for part in order] == [10, 5, 10, 5, 10, 15]
