@@ -44,7 +44,7 @@ def build(name: str, maps: dict[str, tuple], width: int, cells: int) -> keras.Mo
 def main(args) -> None:
     """Builds, converts, measures and prints."""
     setting = VARIANTS[args.variant]
-    backbone = EfficientNet((setting.size, setting.size, 3), variant=setting.backbone)
+    backbone = EfficientNet(setting.input_shape, variant=setting.backbone)
     maps = {level: tuple(x.shape[1:]) for level, x in backbone.output.items()}
     shapes = {level: (1, *shape) for level, shape in maps.items()}
     costs, paths = [], []

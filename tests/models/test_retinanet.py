@@ -118,7 +118,10 @@ def test_a_classifiers_trunk_is_taken_over(tmp_path):
         ({"input_shape": (128, 128, 1)}, "input_shape"),
         ({"out_width": 64}, "out_width to be None, got 64: mobile_spinenet49xs has none"),
         ({"variant": "resnet50_fpn", "blocks": ()}, "blocks to be None"),
-        ({"variant": "resnet50_fpn", "drop_path_rate": 0.2}, "drop_path_rate to be 0.0, got 0.2: resnet50_fpn has none"),
+        (
+            {"variant": "resnet50_fpn", "drop_path_rate": 0.2},
+            "drop_path_rate to be 0.0, got 0.2: resnet50_fpn has none",
+        ),
         ({"num_classes": 4}, "4 class_names, got 3"),
     ],
 )

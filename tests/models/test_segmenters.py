@@ -188,7 +188,7 @@ def test_logits_are_float32_in_half_precision():
     ("name", "options", "message"),
     [
         ("bisenet", {"variant": "resnet50"}, r"variant to be one of \['resnet18', 'xception39'\], got 'resnet50'"),
-        ("bisenet", {"fusion": "max"}, "fusion to be 'ffm' or 'sum', got 'max'"),
+        ("bisenet", {"fusion": "max"}, r"fusion to be one of \['ffm', 'sum'\], got 'max'"),
         ("bisenet", {"input_shape": (0, 64, 3)}, "input_shape"),
         ("bisenet", {"class_names": ("a", "b")}, "Expected 5 class_names, got 2"),
         ("bisenet", {"loss": keras_lightdet.segmentation.SegmentationLoss(class_weights=(1.0,))}, "5 class_weights"),
