@@ -10,7 +10,7 @@ class DataError(LightdetError, ValueError):
 
 
 class WeightsError(LightdetError, ValueError):
-    """A weights file that is damaged, foreign, or does not fit the model."""
+    """A weights file that is damaged, of unknown origin, or incompatible with the model."""
 
 
 class CheckpointError(LightdetError, ValueError):
@@ -18,7 +18,7 @@ class CheckpointError(LightdetError, ValueError):
 
 
 class ExportError(LightdetError, ValueError):
-    """A .tflite that could not be made, or that differs from the Keras model."""
+    """A .tflite file that could not be written, or that differs from the Keras model."""
 
 
 class NonFiniteLossError(LightdetError, ArithmeticError):

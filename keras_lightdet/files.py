@@ -1,8 +1,16 @@
-"""Files that a kill at any moment leaves whole: written aside, synced to the disk, then renamed."""
+"""Files that stay valid when the process is killed: written to a temporary path, synced to the disk, then renamed."""
 
 import hashlib
 import os
 from pathlib import Path
+from typing import TypeAlias
+
+StrPath: TypeAlias = str | os.PathLike[str]
+
+
+def expand_user(path: StrPath) -> Path:
+    """Returns the path with a leading `~` replaced by the home folder, where that is known."""
+    return Path(os.path.expanduser(path))
 
 
 def file_sha256(path: Path) -> str:
@@ -15,8 +23,8 @@ def file_sha256(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    if os.name != "posix" and path.is_dir():  # Windows opens no folders; its renames are in the journal.
+    """Blocks until a file, or the entries of a folder, are on the disk."""
+    if os.name != "posix" and path.is_dir():  # Windows cannot open a folder; its renames are journaled.
         return
     handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
@@ -26,17 +34,17 @@ def sync(path: Path) -> None:
 
 
 def write_durably(path: Path, content: str | bytes) -> None:
-    """Writes a file, text as UTF-8, through to the disk."""
+    """Writes a file, text as UTF-8, and syncs it to the disk."""
     with open(path, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def atomic_write(path: str | os.PathLike, content: str | bytes) -> None:
-    """Replaces a file in one step, so that a reader or a kill never meets half of it."""
+def atomic_write(path: StrPath, content: str | bytes) -> None:
+    """Replaces a file in one step: a reader never sees a partial file, and a killed process never leaves one."""
     path = Path(path)
-    aside = path.with_name(f".{path.name}.saving")
-    write_durably(aside, content)
-    os.replace(aside, path)
+    temporary = path.with_name(f".{path.name}.saving")
+    write_durably(temporary, content)
+    os.replace(temporary, path)
     sync(path.parent)
