@@ -1,33 +1,38 @@
-"""Draws demo scenes: a VOC tree of textured images with shapes, made by a seed alone, to train without any data."""
+"""Draws synthetic scenes: textured images with shapes, labeled for each task, to train without downloaded data."""
 
 import colorsys
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_lightdet.files import StrPath, expand_user
+
 SCENE_CLASS_NAMES = ("cross", "disc", "ring", "square", "star", "triangle")
-# An object of which less than this share shows is not drawn: nothing could find it.
+# An object with a smaller visible share of its pixels is not drawn: it could not be detected.
 MIN_VISIBLE = 0.35
 _SUPERSAMPLE = 2
 _JPEG_QUALITY = 90
+_CUTOUT_JPEG_QUALITY = 95
+_CUTOUT_MARGIN = 0.2  # on each side, relative to the object's longer side
 
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What a scene holds.
+    """The contents of a scene.
 
     Attributes:
-        sides: Shortest and longest side of an image, in pixels.
-        objects: Fewest and most objects that are tried per image.
-        object_sides: Smallest and largest longer side of an object's box, in pixels; sizes are drawn evenly in log.
+        sides: Range of an image's sides in pixels.
+        objects: Range of the number of objects tried per image.
+        object_sides: Range of the longer side of an object's box in pixels, drawn log-uniformly.
         empty: Share of the images without any object.
-        own_color: Share of the objects in the hues of their class; the others are told by shape alone.
+        own_color: Share of the objects in the hues of their class; the others have random hues, so that only their
+            shape identifies them.
     """
 
     sides: tuple[int, int] = (384, 512)
@@ -39,9 +44,13 @@ class SceneSpec:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image, uint8 `[H, W, 3]`, and its objects: boxes as int `[n, 4]` xyxy pixels, and their class names.
+    """An image and its labels.
 
-    `labels`, uint8 `[H, W]`, says what each pixel shows: 0 for the background, 1 and up for `SCENE_CLASS_NAMES`.
+    Attributes:
+        image: Uint8 `[H, W, 3]` RGB.
+        boxes: Int `[n, 4]`, xyxy in pixels.
+        names: The objects' class names.
+        labels: Uint8 `[H, W]`, the label of each pixel: 0 for the background, 1 and up for `SCENE_CLASS_NAMES`.
     """
 
     image: np.ndarray
@@ -50,53 +59,68 @@ class Scene:
     labels: np.ndarray
 
 
-def draw_scenes(
-    root: str | Path,
-    splits: dict[str, int],
-    *,
-    seed: int = 0,
-    spec: SceneSpec | None = None,
+@dataclass(frozen=True)
+class _Object:
+    """A drawn object.
+
+    Attributes:
+        name: Its class.
+        box: Xyxy in pixels.
+        visible: Bool `[H, W]`, its pixels that no later object covers.
+        num_pixels: Number of its pixels in the image.
+    """
+
+    name: str
+    box: tuple[int, int, int, int]
+    visible: np.ndarray
+    num_pixels: int
+
+
+def draw_detection_scenes(
+    root: StrPath, splits: Mapping[str, int], *, seed: int = 0, spec: SceneSpec | None = None
 ) -> Path:
-    """Writes a VOC tree of drawn scenes; the same arguments write the same files.
+    """Writes scenes as a VOC tree; the same arguments write the same files. `draw_scenes` is a short name for it.
 
     Args:
-        root: The folder to write; made where absent.
+        root: The folder to write; created if absent.
         splits: Number of images by split name, such as `{"trainval": 400, "test": 100}`.
-        seed: Of everything drawn.
-        spec: What the scenes hold; None takes the defaults.
+        seed: Seed of all random draws.
+        spec: The contents of the scenes; None takes the defaults.
 
     Returns:
-        `root`.
+        `root`, for `load_detection`.
     """
-    root, spec = Path(root), spec or SceneSpec()
+    root = expand_user(root)
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    count, listed = 0, []
+    stems: list[str] = []
     for split, size in splits.items():
-        stems = [f"scene_{number:05d}" for number in range(count, count + size)]
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems))
-        listed += stems
-        count += size
+        in_split = [f"scene_{number:05d}" for number in range(len(stems), len(stems) + size)]
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in in_split))
+        stems += in_split
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda item: _write(root, item[1], draw_scene([seed, item[0]], spec)), enumerate(listed)))
+        list(pool.map(lambda item: _write_voc(root, item[1], draw_scene([seed, item[0]], spec)), enumerate(stems)))
     return root
 
 
+draw_scenes = draw_detection_scenes
+
+
 def draw_segmentation_scenes(
-    root: str | Path, splits: dict[str, int], *, seed: int = 0, spec: SceneSpec | None = None
+    root: StrPath, splits: Mapping[str, int], *, seed: int = 0, spec: SceneSpec | None = None
 ) -> Path:
-    """Writes drawn scenes with label images in SegNet's layout; the same arguments write the same files.
+    """Writes scenes with label images in SegNet's layout; the same arguments write the same files.
 
     Args:
-        root: The folder to write; made where absent.
+        root: The folder to write; created if absent.
         splits: Number of images by split name, such as `{"train": 200, "test": 50}`.
-        seed: Of everything drawn.
-        spec: What the scenes hold; None takes the defaults.
+        seed: Seed of all random draws.
+        spec: The contents of the scenes; None takes the defaults.
 
     Returns:
         `root`, for `load_segmentation`.
     """
-    root, number = Path(root), 0
+    root, number = expand_user(root), 0
     for split, size in splits.items():
         for folder in (split, f"{split}annot"):
             (root / folder).mkdir(parents=True, exist_ok=True)
@@ -110,14 +134,41 @@ def draw_segmentation_scenes(
     return root
 
 
+def draw_classification_scenes(root: StrPath, splits: Mapping[str, int], *, seed: int = 0) -> Path:
+    """Writes folders of classes with objects cut out of scenes; the same arguments write the same files.
+
+    Args:
+        root: The folder to write; created if absent.
+        splits: Number of images per class by split, such as `{"train": 200, "val": 40}`.
+        seed: Seed of all random draws.
+
+    Returns:
+        `root`, for `load_classification`.
+    """
+    root, number = expand_user(root), 0
+    for split, count in splits.items():
+        missing = dict.fromkeys(SCENE_CLASS_NAMES, count)
+        for name in SCENE_CLASS_NAMES:
+            (root / split / name).mkdir(parents=True, exist_ok=True)
+        while any(missing.values()):
+            scene = draw_scene([seed, number])
+            number += 1
+            for box, name in zip(scene.boxes, scene.names, strict=True):
+                if missing[name]:
+                    path = root / split / name / f"{name}_{count - missing[name]:05d}.jpg"
+                    Image.fromarray(_cut_out(scene.image, box)).save(path, quality=_CUTOUT_JPEG_QUALITY)
+                    missing[name] -= 1
+    return root
+
+
 def draw_scene(seed: int | Sequence[int], spec: SceneSpec | None = None) -> Scene:
-    """Draws one scene; boxes span the whole object, as far as the image reaches, even where another covers it."""
+    """Draws one scene; a box contains the whole object inside the image, including parts that others cover."""
     spec = spec or SceneSpec()
     rng = np.random.default_rng(seed)
     width, height = (int(side) for side in rng.integers(spec.sides[0], spec.sides[1] + 1, 2))
     canvas = Image.fromarray(_texture(rng, height, width))
     number = 0 if rng.random() < spec.empty else int(rng.integers(spec.objects[0], spec.objects[1] + 1))
-    drawn = []  # (box, name, pixels of the object that still show), from back to front
+    objects: list[_Object] = []  # from back to front
     for _ in range(number):
         name = SCENE_CLASS_NAMES[rng.integers(len(SCENE_CLASS_NAMES))]
         low, high = spec.object_sides
@@ -126,40 +177,56 @@ def draw_scene(seed: int | Sequence[int], spec: SceneSpec | None = None) -> Scen
         left = int(rng.integers(-mask.shape[1] // 6, max(width - mask.shape[1] * 5 // 6, 1)))
         top = int(rng.integers(-mask.shape[0] // 6, max(height - mask.shape[0] * 5 // 6, 1)))
         hue = _hue(rng, name) if rng.random() < spec.own_color else None
-        drawn = _try_object(rng, canvas, drawn, name, mask, left, top, hue)
-    boxes = np.int64([box for box, _, _, _ in drawn]).reshape(-1, 4)
+        objects = _add_object(rng, canvas, objects, name, mask, left, top, hue)
+    boxes = np.array([scene_object.box for scene_object in objects], np.int64).reshape(-1, 4)
     image = np.asarray(canvas).astype(np.int16) + rng.integers(-6, 7, (height, width, 1), dtype=np.int16)
     labels = np.zeros((height, width), np.uint8)
-    for _, name, shown, _ in drawn:
-        labels[shown] = SCENE_CLASS_NAMES.index(name) + 1
-    return Scene(np.clip(image, 0, 255).astype(np.uint8), boxes, tuple(name for _, name, _, _ in drawn), labels)
+    for scene_object in objects:
+        labels[scene_object.visible] = SCENE_CLASS_NAMES.index(scene_object.name) + 1
+    names = tuple(scene_object.name for scene_object in objects)
+    return Scene(np.clip(image, 0, 255).astype(np.uint8), boxes, names, labels)
 
 
-def _try_object(rng, canvas: Image.Image, drawn: list, name: str, mask: np.ndarray, left: int, top: int, hue) -> list:
-    """Pastes a shape in front unless it, or one behind it, would hardly show."""
+def _add_object(
+    rng: np.random.Generator,
+    canvas: Image.Image,
+    objects: list[_Object],
+    name: str,
+    mask: np.ndarray,
+    left: int,
+    top: int,
+    hue: float | None,
+) -> list[_Object]:
+    """Pastes a shape in front of the others, unless too little of it or of one behind it would be visible."""
     width, height = canvas.size
-    layer = np.zeros((height, width), bool)
     rows, columns = slice(max(top, 0), top + mask.shape[0]), slice(max(left, 0), left + mask.shape[1])
     inside = mask[rows.start - top : height - top, columns.start - left : width - left] > 127
-    layer[rows, columns] = inside
+    visible = np.zeros((height, width), bool)
+    visible[rows, columns] = inside
     if not inside.any() or inside.sum() < MIN_VISIBLE * (mask > 127).sum():
-        return drawn
-    remaining = [(box, other, shown & ~layer, whole) for box, other, shown, whole in drawn]
-    if any(shown.sum() < MIN_VISIBLE * whole for _, _, shown, whole in remaining):
-        return drawn
+        return objects
+    covered = [replace(other, visible=other.visible & ~visible) for other in objects]
+    if any(other.visible.sum() < MIN_VISIBLE * other.num_pixels for other in covered):
+        return objects
     ys, xs = np.nonzero(inside.any(1))[0] + rows.start, np.nonzero(inside.any(0))[0] + columns.start
     box = (int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1)
     canvas.paste(_paint(rng, canvas, mask, box, hue), (left, top), Image.fromarray(mask))
-    return [*remaining, (box, name, layer, int(inside.sum()))]
+    return [*covered, _Object(name, box, visible, int(inside.sum()))]
 
 
-def _hue(rng, name: str) -> float:
-    """A hue 0..1 out of the part of the color circle that belongs to the class."""
+def _hue(rng: np.random.Generator, name: str) -> float:
+    """Returns a hue in 0..1 from the sector of the color circle that belongs to the class."""
     return (SCENE_CLASS_NAMES.index(name) + rng.uniform(-0.5, 0.5)) / len(SCENE_CLASS_NAMES) % 1.0
 
 
-def _paint(rng, canvas: Image.Image, mask: np.ndarray, box, hue: float | None) -> Image.Image:
-    """A patch of one color (of any hue for None), shaded or striped, that stands out from what is behind it."""
+def _paint(
+    rng: np.random.Generator,
+    canvas: Image.Image,
+    mask: np.ndarray,
+    box: tuple[int, int, int, int],
+    hue: float | None,
+) -> Image.Image:
+    """Returns a patch of one color (any hue for None), shaded or striped, that contrasts with the background."""
     height, width = mask.shape
     behind = np.asarray(canvas.crop(box).resize((1, 1), Image.Resampling.BOX), np.float64).reshape(3)
     tones = zip(rng.uniform(0.5, 1.0, 8), rng.uniform(0.4, 1.0, 8), strict=True)
@@ -172,17 +239,17 @@ def _paint(rng, canvas: Image.Image, mask: np.ndarray, box, hue: float | None) -
     return Image.fromarray(np.clip(color + strength * slope[..., None], 0, 255).astype(np.uint8))
 
 
-def _texture(rng, height: int, width: int) -> np.ndarray:
-    """A background of smooth color fields at several scales, with some straight and round clutter."""
-    field = np.zeros((height, width, 3))
+def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of smooth color gradients at several scales, with some lines."""
+    texture = np.zeros((height, width, 3))
     for cells, strength in ((2, 70.0), (6, 40.0), (24, 22.0), (90, 12.0)):
         coarse = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32) * strength
         layers = [
             Image.fromarray(coarse[..., channel]).resize((width, height), Image.Resampling.BICUBIC)
             for channel in range(3)
         ]
-        field += np.stack([np.asarray(layer) for layer in layers], axis=-1)
-    canvas = Image.fromarray(np.clip(rng.uniform(60, 200, 3) + field, 0, 255).astype(np.uint8))
+        texture += np.stack([np.asarray(layer) for layer in layers], axis=-1)
+    canvas = Image.fromarray(np.clip(rng.uniform(60, 200, 3) + texture, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(canvas)
     for _ in range(int(rng.integers(0, 10))):
         color = tuple(int(value) for value in rng.integers(0, 256, 3))
@@ -191,8 +258,8 @@ def _texture(rng, height: int, width: int) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _shape_mask(rng, name: str, side: float) -> np.ndarray:
-    """An antialiased mask, uint8 `[h, w]`, of a turned and squeezed shape whose longer side is about `side` pixels."""
+def _shape_mask(rng: np.random.Generator, name: str, side: float) -> np.ndarray:
+    """Returns an antialiased mask, uint8 `[h, w]`, of a rotated, squeezed shape with a longer side of `side` pixels."""
     outlines = _outlines(rng, name)
     angle, squeeze = rng.uniform(0, 2 * math.pi), rng.uniform(0.65, 1.0)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -200,16 +267,16 @@ def _shape_mask(rng, name: str, side: float) -> np.ndarray:
     turned = [outline @ stretch @ turn.T for outline in outlines]
     low, high = turned[0].min(0), turned[0].max(0)
     scale = side / (high - low).max()
-    size = np.ceil((high - low) * scale).astype(int) + 1
-    mask = Image.new("L", tuple(int(length) * _SUPERSAMPLE for length in size))
+    width, height = (int(length) * _SUPERSAMPLE for length in np.ceil((high - low) * scale).astype(int) + 1)
+    mask = Image.new("L", (width, height))
     pen = ImageDraw.Draw(mask)
     for fill, outline in zip((255, 0), turned, strict=False):
         pen.polygon([tuple(point) for point in (outline - low) * scale * _SUPERSAMPLE], fill=fill)
     return np.asarray(mask.reduce(_SUPERSAMPLE))
 
 
-def _outlines(rng, name: str) -> list[np.ndarray]:
-    """The outer outline of a shape and, for a ring, its hole, as `[n, 2]` points around the origin."""
+def _outlines(rng: np.random.Generator, name: str) -> list[np.ndarray]:
+    """Returns the outline of a shape and, for a ring, that of its hole, as `[n, 2]` points around the origin."""
     around = np.linspace(0, 2 * math.pi, 72, endpoint=False)
     circle = np.stack([np.cos(around), np.sin(around)], axis=-1)
     if name == "disc":
@@ -230,7 +297,15 @@ def _outlines(rng, name: str) -> list[np.ndarray]:
     return [np.stack([np.cos(angles), np.sin(angles)], axis=-1)]
 
 
-def _write(root: Path, stem: str, scene: Scene) -> None:
+def _cut_out(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Returns the part of an image that shows a box and a margin around it."""
+    height, width = image.shape[:2]
+    margin = int(_CUTOUT_MARGIN * max(box[2] - box[0], box[3] - box[1])) + 1
+    x_min, y_min, x_max, y_max = np.clip(box + np.array([-margin, -margin, margin, margin]), 0, [width, height] * 2)
+    return image[y_min:y_max, x_min:x_max]
+
+
+def _write_voc(root: Path, stem: str, scene: Scene) -> None:
     height, width = scene.image.shape[:2]
     Image.fromarray(scene.image).save(root / "JPEGImages" / f"{stem}.jpg", quality=_JPEG_QUALITY)
     objects = "".join(

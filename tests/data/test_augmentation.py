@@ -1,4 +1,4 @@
-"""Augmentation, judged by painted rectangles: the pixels decide where the box is."""
+"""Augmentation moves boxes with their pixels: painted rectangles show where a box must be."""
 
 import dataclasses
 
@@ -9,24 +9,24 @@ from data_trees import paint, painted_box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_lightdet.data.augmentation.pixels import change_colors, make_images
+from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data.augmentation.colors import Colors, change_colors, draw_colors
+from keras_lightdet.data.augmentation.pixels import make_images
 from keras_lightdet.data.augmentation.plan import (
-    Slice,
-    cut_windows,
+    CropOps,
+    GroupBoxes,
+    crop_ops,
+    crop_windows,
     move_boxes,
     pad_boxes,
     plan_images,
-    slices_of,
 )
 from keras_lightdet.data.augmentation.windows import (
     WHOLE,
-    AugmentSpec,
-    Colors,
     choose_window,
     crop_window,
-    draw_colors,
     jitter_window,
-    mosaic_parts,
+    mosaic_tiles,
     zoom_out_window,
 )
 from keras_lightdet.data.detection.records import ImageRecord
@@ -51,70 +51,73 @@ def painted(box=BOX, size=OBLONG, **options):
     return image, record(image, box, **options)
 
 
-def plan(seed, pictures, size, step=0, max_boxes=12, **spec):
-    """The plan of a group of `(image, record)`; nothing is varied but what `spec` names."""
+def plan(seed, group, size, step=0, max_boxes=12, **spec):
+    """The plan of a group of `(image, record)` in which only the named augmentation is active."""
     return plan_images(
         np.random.default_rng(seed),
-        np.array([image.shape[:2] for image, _ in pictures]),
-        [record for _, record in pictures],
+        np.array([image.shape[:2] for image, _ in group]),
+        [record for _, record in group],
         size,
         AugmentSpec(**{**NOTHING, **spec}),
-        np.full(len(pictures), step),
+        np.full(len(group), step),
         max_boxes,
     )
 
 
-def pixels(planned, pictures, size):
-    made = make_images([tf.constant(image) for image, _ in pictures], planned, size).numpy()
-    assert made.dtype == np.uint8 and made.shape == (len(pictures), *size, 3)
-    return made
+def pixels(image_plan, group, size):
+    images = make_images([tf.constant(image) for image, _ in group], image_plan, size).numpy()
+    assert images.dtype == np.uint8 and images.shape == (len(group), *size, 3)
+    return images
 
 
-def augment(seed, pictures, size, **spec):
-    """The made images of a group, each with its own boxes, labels and ignore."""
-    planned, targets, _ = plan(seed, pictures, size, **spec)
-    pad = targets["labels"] < 0
-    assert not targets["boxes"][pad].any() and not targets["ignore"][pad].any()
-    each = [{key: targets[key][place][~pad[place]] for key in targets} for place in range(len(pictures))]
-    return list(zip(pixels(planned, pictures, size), each, strict=True))
+def augment(seed, group, size, **spec):
+    """The augmented images of a group, each with its boxes, labels and ignore flags in a dict."""
+    image_plan, targets, _ = plan(seed, group, size, **spec)
+    is_padding = targets.labels < 0
+    assert not targets.boxes[is_padding].any() and not targets.ignore[is_padding].any()
+    boxes_of_each = [
+        {name: values[index][~is_padding[index]] for name, values in targets._asdict().items()}
+        for index in range(len(group))
+    ]
+    return list(zip(pixels(image_plan, group, size), boxes_of_each, strict=True))
 
 
 def cut(image, boxes, window, size, min_visible=0.3):
-    """A window's pixels, all boxes moved with them, and which are seen and which hidden."""
+    """The pixels of a window, all boxes moved with them, and which are visible and which hidden."""
     group = [(image, record(image))] * 4
-    made = cut_windows(np.array([image.shape[:2]]), np.array([window]), np.array([size]))
-    slices = Slice(*(np.broadcast_to(values[0], (4, 4, *values.shape[1:])) for values in slices_of(made)))
-    planned = plan(0, group, size)[0]._replace(slices=slices)
-    return pixels(planned, group, size)[0], *move_boxes(np.float32(boxes), made, min_visible)
+    crop = crop_windows(np.array([image.shape[:2]]), np.array([window]), np.array([size]))
+    crops = CropOps(*(np.broadcast_to(values[0], (4, 4, *values.shape[1:])) for values in crop_ops(crop)))
+    image_plan = plan(0, group, size)[0]._replace(crops=crops)
+    return pixels(image_plan, group, size)[0], *move_boxes(np.float32(boxes), crop, min_visible)
 
 
 def assert_box_covers_its_pixels(image, box, tolerance=1.0):
-    found = painted_box(image)
-    assert found is not None
-    np.testing.assert_allclose(box, found, atol=tolerance)
+    expected = painted_box(image)
+    assert expected is not None
+    np.testing.assert_allclose(box, expected, atol=tolerance)
 
 
 def test_flip_moves_the_box_with_its_pixels():
-    for image, made in augment(0, [painted()] * 4, OBLONG, flip=1.0):
-        np.testing.assert_array_equal(made["boxes"], [[160 - 75, 12, 160 - 30, 50]])
-        np.testing.assert_array_equal(painted_box(image), made["boxes"][0])
+    for image, targets in augment(0, [painted()] * 4, OBLONG, flip=1.0):
+        np.testing.assert_array_equal(targets["boxes"], [[160 - 75, 12, 160 - 30, 50]])
+        np.testing.assert_array_equal(painted_box(image), targets["boxes"][0])
         np.testing.assert_array_equal(image, painted()[0][:, ::-1])
 
 
-def test_the_whole_window_is_the_resize_of_inference():
+def test_whole_window_equals_the_resize_of_inference():
     image, moved, _, _ = cut(painted()[0], [BOX], WHOLE, (64, 128))
     np.testing.assert_array_equal(image, resize_image(painted()[0], (64, 128)))
     np.testing.assert_allclose(moved[0], [24, 8, 60, 50 * 64 / 96], rtol=1e-6)
     assert_box_covers_its_pixels(image, moved[0])
 
 
-# The second size is no simple share of the image's: training is off by up to a 64th of a pixel, see `images.stretch`.
+# For the second size the positions in training differ by up to 1/64 pixel, see `images.stretch`.
 @pytest.mark.parametrize(("size", "levels"), [((64, 128), 0), ((123, 77), 8)])
-def test_without_any_change_a_image_is_that_of_inference(size, levels):
-    for image, made in augment(0, [painted()] * 4, size):
+def test_without_augmentation_an_image_equals_that_of_inference(size, levels):
+    for image, targets in augment(0, [painted()] * 4, size):
         np.testing.assert_allclose(image.astype(int), resize_image(painted()[0], size), rtol=0, atol=levels)
         scale = np.float32([size[1] / 160, size[0] / 96] * 2)
-        np.testing.assert_allclose(made["boxes"], [scale * BOX], rtol=1e-6)
+        np.testing.assert_allclose(targets["boxes"], [scale * BOX], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +132,9 @@ def test_without_any_change_a_image_is_that_of_inference(size, levels):
 )
 @pytest.mark.parametrize("size", [(64, 128), (123, 77)])
 def test_a_window_moves_the_box_with_its_pixels(window, size):
-    image, moved, seen, _ = cut(painted()[0], [BOX], window, size)
-    assert seen.all()
-    # A pixel of the image may be several of the result.
+    image, moved, visible, _ = cut(painted()[0], [BOX], window, size)
+    assert visible.all()
+    # One pixel of the image may become several of the result.
     scale = max(size[1] / ((window[2] - window[0]) * 160), size[0] / ((window[3] - window[1]) * 96), 1)
     assert_box_covers_its_pixels(image, moved[0], tolerance=1.0 if scale < 1.5 else scale / 2 + 0.5)
 
@@ -145,19 +148,20 @@ def test_outside_the_image_is_gray():
 @pytest.mark.parametrize("name", ["zoom_out", "jitter", "crop"])
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_chosen_window_moves_the_box_with_its_pixels(name, flip, seed):
+def test_a_random_window_moves_the_box_with_its_pixels(name, flip, seed):
     moved = 0
-    for image, made in augment(seed, [painted()] * 4, OBLONG, min_visible=0.0, **{name: 1.0, "flip": flip}):
+    for image, targets in augment(seed, [painted()] * 4, OBLONG, min_visible=0.0, **{name: 1.0, "flip": flip}):
+        boxes = targets["boxes"]
         if painted_box(image) is None:
-            assert not len(made["boxes"]) or (made["boxes"][0, 2:] - made["boxes"][0, :2]).min() < 3
+            assert not len(boxes) or (boxes[0, 2:] - boxes[0, :2]).min() < 3
             continue
-        assert made["labels"].tolist() == [3] and made["ignore"].tolist() == [0]
-        assert_box_covers_its_pixels(image, made["boxes"][0], tolerance=1.7)
-        moved += not np.array_equal(made["boxes"], [BOX])
+        assert targets["labels"].tolist() == [3] and targets["ignore"].tolist() == [0]
+        assert_box_covers_its_pixels(image, boxes[0], tolerance=1.7)
+        moved += not np.array_equal(boxes, [BOX])
     assert moved or name == "crop"
 
 
-def test_windows_keep_to_their_ranges():
+def test_windows_are_drawn_from_their_ranges():
     spec = AugmentSpec(zoom_out_max=3.0, jitter_scale=(0.5, 2.0), jitter_aspect=1.2)
     rng, drawn = np.random.default_rng(1), []
     for _ in range(40):
@@ -177,17 +181,17 @@ def test_windows_keep_to_their_ranges():
     assert (low < [1.3, 0.6, 0.9]).all() and (high > [2.7, 1.7, 1.1]).all()
 
 
-def best_overlap(window, boxes):
-    found = []
+def best_iou(window, boxes):
+    ious = []
     for box in boxes:
-        shared = np.maximum(np.minimum(window[2:], box[2:]) - np.maximum(window[:2], box[:2]), 0).prod()
-        found.append(shared / ((box[2:] - box[:2]).prod() + (window[2:] - window[:2]).prod() - shared))
-    return max(found)
+        intersection = np.maximum(np.minimum(window[2:], box[2:]) - np.maximum(window[:2], box[:2]), 0).prod()
+        ious.append(intersection / ((box[2:] - box[:2]).prod() + (window[2:] - window[:2]).prod() - intersection))
+    return max(ious)
 
 
 @pytest.mark.parametrize("minimum", [0.1, 0.3, 0.5])
 @pytest.mark.parametrize("boxes", [[(0.2, 0.3, 0.7, 0.8)], [(0.0, 0.0, 0.02, 0.02), (0.2, 0.3, 0.7, 0.8)]])
-def test_a_crop_overlaps_a_box_by_the_minimum(boxes, minimum):
+def test_a_crop_has_the_minimum_iou_with_a_box(boxes, minimum):
     spec, rng = AugmentSpec(crop_min_ious=(minimum,)), np.random.default_rng(3)
     boxes, cropped = np.array(boxes), 0
     for _ in range(30):
@@ -195,7 +199,7 @@ def test_a_crop_overlaps_a_box_by_the_minimum(boxes, minimum):
         if window.tolist() == [0, 0, 1, 1]:
             continue
         cropped += 1
-        assert best_overlap(window, boxes) >= minimum - 1e-5
+        assert best_iou(window, boxes) >= minimum - 1e-5
         side = window[2:] - window[:2]
         assert (window >= 0).all() and (window <= 1).all() and (side >= 0.3 - 1e-6).all()
         assert 0.5 < side[0] / side[1] < 2
@@ -203,7 +207,7 @@ def test_a_crop_overlaps_a_box_by_the_minimum(boxes, minimum):
 
 
 @pytest.mark.parametrize("possible", range(5))
-def test_every_minimum_of_a_crop_is_drawn_alike(possible):
+def test_all_minimum_ious_of_a_crop_are_equally_likely(possible):
     spec, rng = (
         AugmentSpec(crop_min_ious=tuple(0.1 if n == possible else 2.0 for n in range(5))),
         np.random.default_rng(4),
@@ -216,44 +220,44 @@ def test_a_crop_without_boxes_is_the_whole_image():
     assert crop_window(np.random.default_rng(3), np.zeros([0, 4]), AugmentSpec()) == (0, 0, 1, 1)
 
 
-def test_boxes_cut_away_are_ignored_or_gone():
+def test_boxes_mostly_outside_a_window_are_ignored_or_removed():
     image = paint(100, 100, (0, 0, 1, 1))
     boxes = [(10, 0, 50, 40), (45, 0, 85, 40), (60, 10, 90, 20), (0, 50, 50.9, 60)]
-    _, moved, seen, hidden = cut(image, boxes, (0.5, 0.0, 1.0, 1.0), (100, 50))
-    # Out of sight; 35 of 40 columns; whole; 0.9 of 50.9 columns.
-    assert seen.tolist() == [False, True, True, False]
-    assert hidden[seen].tolist() == [False, False]
+    _, moved, visible, hidden = cut(image, boxes, (0.5, 0.0, 1.0, 1.0), (100, 50))
+    # Outside; 35 of 40 columns; inside; 0.9 of 50.9 columns.
+    assert visible.tolist() == [False, True, True, False]
+    assert hidden[visible].tolist() == [False, False]
     np.testing.assert_array_equal(moved[1:3], [[0, 0, 35, 40], [10, 10, 40, 20]])
-    _, _, seen, hidden = cut(image, boxes, (0.75, 0.0, 1.0, 1.0), (100, 25))
+    _, _, visible, hidden = cut(image, boxes, (0.75, 0.0, 1.0, 1.0), (100, 25))
     # 10 of 40 columns are less than 30 %, 15 of 30 are more.
-    assert seen.tolist() == [False, True, True, False]
-    assert hidden[seen].tolist() == [True, False]
+    assert visible.tolist() == [False, True, True, False]
+    assert hidden[visible].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("name", ["jitter", "crop", "mosaic"])
 @pytest.mark.parametrize("min_visible", [0.0, 0.3, 0.7])
-def test_a_box_that_is_mostly_cut_away_is_ignored(name, min_visible):
+def test_a_box_that_is_mostly_hidden_is_ignored(name, min_visible):
     boxes = np.float32([(0, 10, 60, 50), (70, 0, 140, 30), (100, 40, 160, 96), (20, 60, 90, 96), (40, 30, 110, 70)])
     image, counts = paint(*OBLONG, BOX), [0, 0]
-    truth = [dataclasses.replace(record(image, *boxes), labels=np.arange(5) + 5 * place) for place in range(4)]
+    records = [dataclasses.replace(record(image, *boxes), labels=np.arange(5) + 5 * index) for index in range(4)]
     options = {name: 1.0, "min_visible": min_visible, "crop_min_ious": (0.1,), "max_boxes": 20}
     for seed in range(25):
-        planned, targets, sources = plan(seed, [(image, one) for one in truth], OBLONG, **options)
-        for place, part in np.argwhere(sources >= 0):
-            # What lies outside the part of the image that shows is all that is cut away.
-            low, extent = (values[place, part, 1::-1] for values in (planned.slices.begin, planned.slices.extent))
-            shown = np.maximum(np.minimum(boxes[:, 2:], low + extent) - np.maximum(boxes[:, :2], low), 0)
-            share = shown.prod(axis=-1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
-            for label, ignore in zip(targets["labels"][place], targets["ignore"][place], strict=True):
-                if label // 5 == sources[place, part] and abs(share[label % 5] - min_visible) > 1e-5:
+        image_plan, targets, sources = plan(seed, [(image, labeled) for labeled in records], OBLONG, **options)
+        for index, tile in np.argwhere(sources >= 0):
+            # Only what lies outside the visible part of the image is hidden.
+            low, extent = (values[index, tile, 1::-1] for values in (image_plan.crops.begin, image_plan.crops.extent))
+            visible = np.maximum(np.minimum(boxes[:, 2:], low + extent) - np.maximum(boxes[:, :2], low), 0)
+            share = visible.prod(axis=-1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
+            for label, ignore in zip(targets.labels[index], targets.ignore[index], strict=True):
+                if label // 5 == sources[index, tile] and abs(share[label % 5] - min_visible) > 1e-5:
                     assert ignore == (share[label % 5] < min_visible)
                     counts[ignore] += 1
     assert counts[0] > 100 and (counts[1] > 20 if min_visible else counts[1] == 0)
 
 
-def test_ignore_stays():
-    group = [painted(ignore=place == 2) for place in range(4)]
-    ignored = [made["ignore"].tolist() for _, made in augment(0, group, (32, 32), flip=1.0)]
+def test_ignored_boxes_stay_ignored():
+    group = [painted(ignore=index == 2) for index in range(4)]
+    ignored = [targets["ignore"].tolist() for _, targets in augment(0, group, (32, 32), flip=1.0)]
     assert ignored == [[0], [0], [1], [0]]
 
 
@@ -267,68 +271,68 @@ def test_any_window_gives_boxes_inside_the_image(box, corner, sides):
     x, y, width, height = box
     image = np.zeros([96, 160, 3], np.uint8)
     window = (*corner, corner[0] + sides[0], corner[1] + sides[1])
-    made, moved, seen, _ = cut(image, [(x, y, min(x + width, 160), min(y + height, 96))], window, (40, 56))
-    assert set(np.unique(made)) <= {0, 114} and np.isfinite(moved).all()
+    result, moved, visible, _ = cut(image, [(x, y, min(x + width, 160), min(y + height, 96))], window, (40, 56))
+    assert set(np.unique(result)) <= {0, 114} and np.isfinite(moved).all()
     assert (moved >= 0).all() and (moved <= [56, 40, 56, 40]).all()
-    assert (moved[seen, 2:] - moved[seen, :2] >= 1).all()
+    assert (moved[visible, 2:] - moved[visible, :2] >= 1).all()
 
 
-def test_a_box_with_a_pixel_left_stays_and_one_with_less_is_padding():
+def test_boxes_of_less_than_a_pixel_are_removed():
     image = paint(*OBLONG, BOX)
     group = [(image, record(image, (0, 0, 0.9, 90), (20, 8, 21, 58), BOX, (70, 10, 130, 10.9)))] * 4
     _, targets, _ = plan(0, group, OBLONG, max_boxes=3)
-    np.testing.assert_array_equal(targets["boxes"], [[BOX, (20, 8, 21, 58), (0, 0, 0, 0)]] * 4)
-    assert targets["labels"].tolist() == [[3, 3, -1]] * 4
+    np.testing.assert_array_equal(targets.boxes, [[BOX, (20, 8, 21, 58), (0, 0, 0, 0)]] * 4)
+    assert targets.labels.tolist() == [[3, 3, -1]] * 4
 
 
 def colorful_images():
-    """Four images, each with one rectangle of its own brightness and of its own size."""
-    pictures = []
+    """Four images of different sizes, each with one rectangle of a different brightness."""
+    group = []
     for number, size in enumerate([(96, 160), (120, 80), (64, 64), (50, 200)]):
         box = (size[1] // 5, size[0] // 4, size[1] * 3 // 5, size[0] * 3 // 4)
         image = paint(*size, box, value=120 + 40 * number)
-        pictures.append((image, record(image, box, label=number)))
-    return pictures
+        group.append((image, record(image, box, label=number)))
+    return group
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_mosaic_moves_every_box_with_its_pixels(flip, seed):
+def test_a_mosaic_moves_all_boxes_with_their_pixels(flip, seed):
     options = {"mosaic": 1.0, "min_visible": 0.0, "flip": flip}
-    for image, made in augment(seed, colorful_images(), (120, 160), **options):
-        labels, seen = made["labels"], 0
+    for image, targets in augment(seed, colorful_images(), (120, 160), **options):
+        labels, checked = targets["labels"], 0
         for label in range(4):
             near = np.abs(image[..., 0].astype(int) - (120 + 40 * label)) < 20
             if not near.any() or not (labels == label).any():
                 continue
-            box = made["boxes"][labels == label][0]
-            # Slopes between another rectangle and the ground pass through this brightness, but not in a solid block.
+            box = targets["boxes"][labels == label][0]
+            # The edges of another rectangle pass through this brightness, but not in a solid block.
             inside = near[int(np.ceil(box[1])) + 1 : int(box[3]) - 1, int(np.ceil(box[0])) + 1 : int(box[2]) - 1]
             assert inside.size == 0 or inside.mean() > 0.99
             around = near.copy()
             around[max(int(box[1]) - 2, 0) : int(box[3]) + 3, max(int(box[0]) - 2, 0) : int(box[2]) + 3] = False
             assert around.mean() < 0.02
-            seen += 1
-        assert seen >= 2
+            checked += 1
+        assert checked >= 2
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_mosaic_meets_within_its_range(seed):
+def test_the_mosaic_center_is_in_its_range(seed):
     values = [10, 80, 150, 220]
     plain = [np.full([40, 40, 3], value, np.uint8) for value in values]
     group = [(image, record(image)) for image in plain]
-    planned, _, sources = plan(seed, group, (100, 200), mosaic=1.0, mosaic_center=(0.3, 0.7))
-    for place, image in enumerate(pixels(planned, group, (100, 200))):
-        own = values[place]
+    image_plan, _, sources = plan(seed, group, (100, 200), mosaic=1.0, mosaic_center=(0.3, 0.7))
+    for index, image in enumerate(pixels(image_plan, group, (100, 200))):
+        own = values[index]
         rows, columns = (image[:, 0, 0] == own).sum(), (image[0, :, 0] == own).sum()
         assert 30 <= rows <= 70 and 60 <= columns <= 140
         corners = image[[0, 0, -1, -1], [0, -1, 0, -1], 0]
-        np.testing.assert_array_equal(corners, np.roll(values, -place))
-        np.testing.assert_array_equal(corners, np.array(values)[sources[place]])
+        np.testing.assert_array_equal(corners, np.roll(values, -index))
+        np.testing.assert_array_equal(corners, np.array(values)[sources[index]])
 
 
 @pytest.mark.parametrize("extent", [(1, 40), (40, 1), (1, 1), (2, 3)])
-def test_a_mosaic_of_slivers_is_filled(extent):
+def test_a_mosaic_of_tiny_images_has_no_gaps(extent):
     values = [10, 80, 150, 220]
     group = [(image, record(image)) for image in (np.full([*extent, 3], value, np.uint8) for value in values)]
     for seed in SEEDS:
@@ -336,13 +340,13 @@ def test_a_mosaic_of_slivers_is_filled(extent):
             assert set(np.unique(image)) == set(values)
 
 
-def test_mosaic_shows_its_images_at_the_plain_scale_or_smaller():
+def test_a_mosaic_shows_its_images_at_the_scale_without_mosaic_or_smaller():
     rng, sides = np.random.default_rng(5), []
     for _ in range(40):
-        for part in mosaic_parts(rng, [1, 2, 3, 0], (100, 200), AugmentSpec()):
-            window = np.array(part.window)
+        for tile in mosaic_tiles(rng, [1, 2, 3, 0], (100, 200), AugmentSpec()):
+            window = np.array(tile.window)
             width, height = window[2:] - window[:2]
-            share = np.array([part.size[1] / 200, part.size[0] / 100])
+            share = np.array([tile.size[1] / 200, tile.size[0] / 100])
             assert (window >= -1e-9).all() and (window <= 1 + 1e-9).all()
             assert width / height == pytest.approx(share[0] / share[1])
             assert width >= share[0] - 1e-9
@@ -353,21 +357,21 @@ def test_mosaic_shows_its_images_at_the_plain_scale_or_smaller():
 
 def test_pad_boxes_keeps_the_largest_of_each_image():
     boxes = np.float32([(0, 0, 2, 2), (0, 0, 9, 9), (1, 1, 8, 8), (0, 0, 5, 5), (0, 0, 3, 3)])
-    targets = {"boxes": boxes, "labels": np.arange(5), "ignore": np.array([1, 0, 1, 0, 0], bool)}
-    made = pad_boxes({**targets, "image": np.array([2, 0, 2, 0, 0])}, 3, 2)
-    np.testing.assert_array_equal(made["boxes"], [boxes[[1, 3]], np.zeros([2, 4]), boxes[[2, 0]]])
-    assert made["labels"].tolist() == [[1, 3], [-1, -1], [2, 0]]
-    assert made["ignore"].tolist() == [[0, 0], [0, 0], [1, 1]]
-    made = pad_boxes({**targets, "image": np.zeros(5, int)}, 1, 7)
-    assert made["labels"].tolist() == [[1, 2, 3, 4, 0, -1, -1]] and not made["boxes"][0, 5:].any()
+    group = GroupBoxes(boxes, np.arange(5), np.array([1, 0, 1, 0, 0], bool), np.array([2, 0, 2, 0, 0]))
+    padded = pad_boxes(group, 3, 2)
+    np.testing.assert_array_equal(padded.boxes, [boxes[[1, 3]], np.zeros([2, 4]), boxes[[2, 0]]])
+    assert padded.labels.tolist() == [[1, 3], [-1, -1], [2, 0]]
+    assert padded.ignore.tolist() == [[0, 0], [0, 0], [1, 1]]
+    padded = pad_boxes(group._replace(image=np.zeros(5, int)), 1, 7)
+    assert padded.labels.tolist() == [[1, 2, 3, 4, 0, -1, -1]] and not padded.boxes[0, 5:].any()
 
 
-# The chroma axes of PAL: the hue's turn in the plane of NTSC's I and Q is one in that of U and V, the other way round.
+# The chroma axes of PAL: a rotation of the hue in the plane of NTSC's I and Q is one of U and V in the other direction.
 LUMA, U, V = np.array([0.299, 0.587, 0.114]), 0.492111, 0.877283
 
 
 def changed_colors(pixels, turn, saturation, contrast, brightness):
-    """Float64 pixels `[..., 3]` after turning the hue, saturating, stretching about the middle and shifting."""
+    """Float64 pixels `[..., 3]` after changes of hue, saturation, contrast and brightness."""
     luma = pixels @ LUMA
     chroma = U * (pixels[..., 2] - luma) + 1j * V * (pixels[..., 0] - luma)
     chroma = saturation * np.exp(1j * turn) * chroma
@@ -378,7 +382,7 @@ def changed_colors(pixels, turn, saturation, contrast, brightness):
 
 
 def drawn_amounts(matrix, shift):
-    """Reads off what was drawn: contrast and brightness from two grays, turn and saturation from one color."""
+    """Recovers the drawn amounts: contrast and brightness from two grays, hue and saturation from one color."""
     matrix, shift = np.float64(matrix), np.float64(shift)
     black, white, red = (np.float64(pixel) @ matrix + shift for pixel in ([0] * 3, [255] * 3, [255, 0, 0]))
     contrast = (white - black).mean() / 255
@@ -394,8 +398,8 @@ def random_images(seed, size=(24, 32)):
     return [(image, record(image)) for image in images]
 
 
-@pytest.mark.parametrize("extent", [(8, 9), (5, 7)])  # whole rows of four pixels, and not
-def test_colors_are_a_product_of_matrices(extent):
+@pytest.mark.parametrize("extent", [(8, 9), (5, 7)])  # a multiple of four pixels, and not
+def test_change_colors_multiplies_by_the_matrix(extent):
     rng = np.random.default_rng(0)
     image = rng.uniform(0, 255, (*extent, 3)).astype(np.float32)
     colors = Colors(rng.normal(size=(3, 3)).astype(np.float32), np.float32(3.5))
@@ -403,31 +407,31 @@ def test_colors_are_a_product_of_matrices(extent):
     np.testing.assert_allclose(change_colors(tf.constant(image), colors), expected, rtol=1e-5, atol=1e-3)
 
 
-def test_no_change_of_color_is_none():
+def test_color_changes_of_zero_keep_the_pixels():
     group = random_images(0)
-    planned, _, _ = plan(0, group, (24, 32), color=1.0, **NO_CHANGE)
-    for image, (before, _) in zip(pixels(planned, group, (24, 32)), group, strict=True):
+    image_plan, _, _ = plan(0, group, (24, 32), color=1.0, **NO_CHANGE)
+    for image, (before, _) in zip(pixels(image_plan, group, (24, 32)), group, strict=True):
         assert np.abs(image.astype(int) - before).max() <= 1
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue", "all"])
-def test_each_change_of_color_does_what_it_says(name, flip):
+def test_each_color_change_equals_its_definition(name, flip):
     most = {"brightness": 0.1, "contrast": 0.3, "saturation": 0.5, "hue": 0.05}
     most = most if name == "all" else {**NO_CHANGE, name: most[name]}
     limits = [2 * np.pi * most["hue"], most["saturation"], most["contrast"], most["brightness"]]
     drawn = []
     for seed in SEEDS:
         group = random_images(seed)
-        planned, _, _ = plan(seed, group, (24, 32), color=1.0, flip=flip, **most)
-        for place, image in enumerate(pixels(planned, group, (24, 32))):
-            amounts = drawn_amounts(planned.colors.matrix[place], planned.colors.shift[place])
-            expected = changed_colors(np.float64(group[place][0]), *amounts)
+        image_plan, _, _ = plan(seed, group, (24, 32), color=1.0, flip=flip, **most)
+        for index, image in enumerate(pixels(image_plan, group, (24, 32))):
+            amounts = drawn_amounts(image_plan.colors.matrix[index], image_plan.colors.shift[index])
+            expected = changed_colors(np.float64(group[index][0]), *amounts)
             expected = np.clip(expected[:, ::-1] if flip else expected, 0, 255)
-            # A half from rounding, the rest for the three digits that the chroma axes are commonly given with.
+            # 0.5 is due to rounding, the rest to the three digits of the published chroma axes.
             assert np.abs(image - expected).max() < 0.9
             drawn.append(np.abs(np.array(amounts) - [0, 1, 1, 0]))
-    # Within the limits, and near them in some images.
+    # Within the limits, and close to them in some images.
     assert (np.max(drawn, axis=0) <= np.array(limits) + 2e-3).all()
     assert (np.max(drawn, axis=0) >= np.array(limits) * 0.9 - 1e-6).all()
 
@@ -437,15 +441,14 @@ def test_hue_and_saturation_keep_the_luma_and_gray(seed):
     pixel, changed = np.uint8([150, 110, 90]), 0
     for color, changes in ((pixel, {"saturation": 0.5}), (pixel, {"hue": 0.05}), ((90, 90, 90), {"hue": 0.5})):
         image = np.full([4, 4, 3], color, np.uint8)
-        made = augment(seed, [(image, record(image))] * 4, (4, 4), color=1.0, **{**NO_CHANGE, **changes})
-        for after, _ in made:
+        for after, _ in augment(seed, [(image, record(image))] * 4, (4, 4), color=1.0, **{**NO_CHANGE, **changes}):
             assert after[0, 0] @ LUMA == pytest.approx(np.array(color) @ LUMA, abs=1)
             assert np.abs(after.astype(int) - image).max() <= 1 or np.ptp(color) > 0
             changed += np.abs(after.astype(int) - image).max() > 2
     assert changed >= 4
 
 
-def test_colors_are_drawn_for_each_image_and_each_change_by_itself():
+def test_color_changes_are_independent_of_each_other_and_between_images():
     colors = draw_colors(np.random.default_rng(0), 400, AugmentSpec())
     drawn = np.array([drawn_amounts(*pair) for pair in zip(*colors, strict=True)]).T
     assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.2
@@ -455,21 +458,21 @@ def test_colors_are_drawn_for_each_image_and_each_change_by_itself():
 
 
 @pytest.mark.parametrize("shape", [{}, {"mosaic": 1.0}, {"zoom_out": 1.0}])
-def test_color_says_how_often_colors_change(shape):
+def test_color_is_the_probability_of_a_change(shape):
     group = random_images(1)
     same = {}
     for color in (0.0, 0.5, 1.0):
         same[color] = []
         for seed in SEEDS:
-            planned, _, _ = plan(seed, group, (24, 32), color=color, **shape)
-            unchanged = planned._replace(colored=np.zeros(4, bool))
-            both = zip(pixels(planned, group, (24, 32)), pixels(unchanged, group, (24, 32)), strict=True)
+            image_plan, _, _ = plan(seed, group, (24, 32), color=color, **shape)
+            unchanged = image_plan._replace(colored=np.zeros(4, bool))
+            both = zip(pixels(image_plan, group, (24, 32)), pixels(unchanged, group, (24, 32)), strict=True)
             same[color] += [np.array_equal(*pair) for pair in both]
     assert all(same[0.0]) and not any(same[1.0])
     assert 0.3 < np.mean(same[0.5]) < 0.7
 
 
-def test_choices_are_made_as_often_as_asked():
+def test_windows_are_chosen_with_their_probabilities():
     spec, rng = AugmentSpec(zoom_out=0.25, crop=0.0, jitter=0.25), np.random.default_rng(5)
     windows = np.array([choose_window(rng, np.array([[0.2, 0.2, 0.5, 0.6]]), spec) for _ in range(400)])
     sides = windows[:, 2:] - windows[:, :2]
@@ -478,15 +481,19 @@ def test_choices_are_made_as_often_as_asked():
     assert 0.42 < whole.mean() < 0.58 and 0.18 < zoomed.mean() < 0.33
 
 
-def test_flip_mosaic_and_color_are_drawn_as_often_as_asked_and_by_themselves():
+def test_flip_mosaic_and_color_are_independent_and_have_their_probabilities():
     group = [painted((1, 1, 4, 4), (8, 8))] * 4
     plans = [plan(seed, group, (8, 8), flip=0.5, mosaic=0.3, color=0.6)[0] for seed in range(150)]
-    drawn = np.array([(made.flip, made.mosaic, made.colored) for made in plans]).swapaxes(0, 1).reshape(3, -1)
+    drawn = (
+        np.array([(image_plan.flip, image_plan.mosaic, image_plan.colored) for image_plan in plans])
+        .swapaxes(0, 1)
+        .reshape(3, -1)
+    )
     np.testing.assert_allclose(drawn.mean(axis=1), [0.5, 0.3, 0.6], atol=0.07)
     assert np.abs(np.corrcoef(drawn) - np.eye(3)).max() < 0.15
 
 
-def test_a_plan_depends_on_nothing_but_its_arguments():
+def test_a_plan_depends_only_on_its_arguments():
     spec = {"flip": 0.5, "jitter": 0.5, "crop": 0.5, "mosaic": 0.5, "color": 0.5}
     first, again, other = (tf.nest.flatten(plan(seed, colorful_images(), (64, 64), **spec)) for seed in (3, 3, 4))
     assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))

@@ -15,13 +15,17 @@ from keras_lightdet.data import (
 from keras_lightdet.data.synthetic_scenes import SCENE_CLASS_NAMES
 from keras_lightdet.errors import DataError
 
-GREYS = {"dark": 40, "light": 220}
+GRAYS = {"dark": 40, "light": 220}
+
+
+def load_splits(root):
+    return load_classification(root, "train"), load_classification(root, "val")
 
 
 def write_grays(root, count, splits=("",)):
     """Images whose brightness is their class."""
     for split in splits:
-        for name, gray in GREYS.items():
+        for name, gray in GRAYS.items():
             (root / split / name).mkdir(parents=True)
             for number in range(count):
                 Image.new("RGB", (30 + number, 20), (gray,) * 3).save(root / split / name / f"{number:02d}.png")
@@ -29,27 +33,27 @@ def write_grays(root, count, splits=("",)):
 
 
 def test_every_tenth_image_of_a_class_is_scored_on(tmp_path):
-    train, test = load_classification(write_grays(tmp_path, 21))
-    assert train.class_names == test.class_names == ("dark", "light")
-    assert [record.path.rsplit("/", 2)[-2:] for record in test.records] == [
+    train, val = load_splits(write_grays(tmp_path, 21))
+    assert train.class_names == val.class_names == ("dark", "light")
+    assert [record.path.rsplit("/", 2)[-2:] for record in val.records] == [
         [name, number] for name in ("dark", "light") for number in ("09.png", "19.png")
     ]
     assert len(train) == 2 * 19
-    assert not {r.path for r in train.records} & {r.path for r in test.records}
+    assert not {r.path for r in train.records} & {r.path for r in val.records}
 
 
 def test_folders_of_splits_are_taken_as_they_are(tmp_path):
-    train, test = load_classification(write_grays(tmp_path, 3, ("train", "val")))
+    train, val = load_splits(write_grays(tmp_path, 3, ("train", "val")))
     assert all("/train/" in record.path for record in train.records)
-    assert all("/val/" in record.path for record in test.records)
-    assert [record.label for record in test.records] == [0, 0, 0, 1, 1, 1]
+    assert all("/val/" in record.path for record in val.records)
+    assert [record.label for record in val.records] == [0, 0, 0, 1, 1, 1]
 
 
 def test_images_and_labels_stay_together(tmp_path):
-    train, test = load_classification(write_grays(tmp_path, 12, ("train", "val")))
+    train, val = load_splits(write_grays(tmp_path, 12, ("train", "val")))
     for images, labels in [
         *classification_train_batches(train, 16, 8, seed=3).take(6),
-        *classification_eval_batches(test, 16, 8),
+        *classification_eval_batches(val, 16, 8),
     ]:
         assert images.shape[1:] == (16, 16, 3)
         means = np.mean(images, axis=(1, 2, 3))
@@ -65,12 +69,12 @@ def test_the_middle_is_scored_on(tmp_path):
             pixels = np.full((40, 60, 3), (0, 0, 255), np.uint8)
             pixels[2:37, 12:47] = (255, 0, 0)
             Image.fromarray(pixels).save(tmp_path / split / name / "0.png")
-    images, _ = next(iter(classification_eval_batches(load_classification(tmp_path)[1], 35, 2)))
+    images, _ = next(iter(classification_eval_batches(load_classification(tmp_path, "val"), 35, 2)))
     np.testing.assert_allclose(images, np.broadcast_to([255.0, 0, 0], (2, 35, 35, 3)), atol=1e-3)
 
 
 def test_a_batch_hangs_on_its_step(tmp_path):
-    train, _ = load_classification(draw_classification_scenes(tmp_path, {"train": 3, "val": 1}))
+    train, _ = load_splits(draw_classification_scenes(tmp_path, {"train": 3, "val": 1}))
     unbroken = list(classification_train_batches(train, 24, 4, seed=5).take(4))
     resumed = list(classification_train_batches(train, 24, 4, seed=5, start_step=2).take(2))
     for (images, labels), (again, same) in zip(unbroken[2:], resumed, strict=True):
@@ -82,7 +86,7 @@ def test_a_batch_hangs_on_its_step(tmp_path):
 
 
 def test_damaged_images_are_named_and_the_next_one_taken(tmp_path):
-    train, _ = load_classification(write_grays(tmp_path, 4, ("train", "val")))
+    train, _ = load_splits(write_grays(tmp_path, 4, ("train", "val")))
     broken = train.records[2].path
     with open(broken, "r+b") as file:
         file.truncate(30)
@@ -93,10 +97,10 @@ def test_damaged_images_are_named_and_the_next_one_taken(tmp_path):
 
 
 def test_drawn_folders_hold_each_class(tmp_path):
-    train, test = load_classification(draw_classification_scenes(tmp_path, {"train": 2, "val": 1}, seed=1))
+    train, val = load_splits(draw_classification_scenes(tmp_path, {"train": 2, "val": 1}, seed=1))
     assert train.class_names == SCENE_CLASS_NAMES
     assert np.bincount([record.label for record in train.records]).tolist() == [2] * len(SCENE_CLASS_NAMES)
-    assert len(test) == len(SCENE_CLASS_NAMES)
+    assert len(val) == len(SCENE_CLASS_NAMES)
     assert isinstance(train, ClassificationData)
 
 
@@ -109,11 +113,11 @@ def test_faults_are_named(tmp_path, fault, message):
     if fault == "empty":
         (tmp_path / "gray").mkdir()
     with pytest.raises(DataError, match=message):
-        load_classification(tmp_path)
+        load_classification(tmp_path, "train")
 
 
 def test_a_class_without_training_images_is_refused(tmp_path):
     write_grays(tmp_path, 2, ("train", "val"))
     (tmp_path / "val" / "gray").mkdir()
     with pytest.raises(DataError, match="gray"):
-        load_classification(tmp_path)
+        load_classification(tmp_path, "train")

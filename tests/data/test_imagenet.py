@@ -40,13 +40,13 @@ def mocked():
 
 def test_images_go_to_the_folders_of_their_classes_once(tmp_path, mocked):
     folder = extract_imagenet(tmp_path / "cache", data_dir=tmp_path / "tfds")
-    train, test = load_classification(folder)
+    train, val = load_classification(folder, "train"), load_classification(folder, "val")
     assert mocked == ["train", "validation"]
-    assert len(train) == len(test) == CLASSES
-    assert train.class_names == test.class_names
+    assert len(train) == len(val) == CLASSES
+    assert train.class_names == val.class_names
     assert train.class_names[0] == "n01440764"  # the tench, by which ImageNet's classes start
     assert [Path(record.path).name for record in train.records[:2]] == ["train_999.JPEG", "train_998.JPEG"]
-    for data, gray in ((train, 50), (test, 200)):
+    for data, gray in ((train, 50), (val, 200)):
         np.testing.assert_allclose(read_image(data.records[7].path), gray, atol=2)
     assert extract_imagenet(tmp_path / "cache") == folder
     assert len(mocked) == 2

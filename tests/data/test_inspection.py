@@ -1,7 +1,6 @@
-"""What inspect_data prints and draws."""
+"""The command `lightdet inspect`: its text and its montage of training images."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from data_trees import coco_folder, paint, painted_box, voc_tree
 from PIL import Image
 from shared_data import shared_data
 
+from keras_lightdet.cli import COMMANDS, build_parser
 from keras_lightdet.data import draw_segmentation_scenes, inspect_labels, load_segmentation
 from keras_lightdet.data.detection.records import DetectionData, ImageRecord
 from keras_lightdet.data.synthetic_scenes import draw_scenes
@@ -18,16 +18,10 @@ from keras_lightdet.visualization.boxes import IGNORED_COLOR, class_color
 from keras_lightdet.visualization.montage import GAP
 
 
-@pytest.fixture
-def inspect_data(monkeypatch):
-    monkeypatch.syspath_prepend(f"{__file__.rsplit('/tests/', 1)[0]}/recipes")
-    import inspect_data
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["inspect_data.py", *map(str, arguments)])
-        inspect_data.main(inspect_data.parse_args())
-
-    return run
+def inspect_data(*arguments):
+    """Runs `lightdet inspect`, whose faults stay exceptions."""
+    values = vars(build_parser().parse_args(["inspect", *map(str, arguments)]))
+    return COMMANDS[values.pop("command")].run(**values)
 
 
 def test_the_sheet_shows_images_and_boxes(tmp_path):
@@ -35,7 +29,7 @@ def test_the_sheet_shows_images_and_boxes(tmp_path):
     Image.fromarray(paint(160, 320, (80, 40, 200, 120))).save(path)
     box = np.float32([[80, 40, 200, 120]])
     record = ImageRecord(str(path), 1, 320, 160, box, np.int32([0]), np.array([False]), np.float32([9600]))
-    sheet = draw_detection_batch(DetectionData((record,), ("a",)), (320, 320), augment=None, images=5, columns=2)
+    sheet = draw_detection_batch(DetectionData((record,), ("a",)), (320, 320), augment=None, num_images=5, columns=2)
     assert sheet.size == (2 * 320 + 4 * GAP, 3 * 320 + 4 * GAP)
     tile = np.asarray(sheet)[GAP : GAP + 320, GAP : GAP + 320]
     shown = painted_box(tile, threshold=250)
@@ -47,7 +41,7 @@ def test_the_sheet_shows_images_and_boxes(tmp_path):
     assert not (np.asarray(sheet)[2 * 330 + 20 : -20, 20:300] == 250).all()
 
 
-def test_the_summary_counts_what_is_there(tmp_path, capsys, inspect_data):
+def test_the_summary_counts_what_is_there(tmp_path, capsys):
     objects = {"a": [("cat", 1, 1, 9, 9), ("dog", 5, 5, 5, 9)], "b": [], "c": [("cat", 3, 3, 20, 30, 1)]}
     root = voc_tree(tmp_path / "d", objects, {"train": ["a", "b", "c"]})
     inspect_data("--data-dir", root, "--split", "train", "--input-size", 64, "--output", tmp_path / "out" / "s.png")
@@ -65,7 +59,7 @@ def test_the_summary_counts_what_is_there(tmp_path, capsys, inspect_data):
     assert Image.open(tmp_path / "out" / "s.png").size[0] > 1000
 
 
-def test_the_fit_is_printed(tmp_path, capsys, inspect_data):
+def test_the_fit_is_printed(tmp_path, capsys):
     root = draw_scenes(tmp_path / "d", {"trainval": 6})
     inspect_data("--data-dir", root, "--input-size", 96, "--output", tmp_path / "s.png")
     text = capsys.readouterr().out
@@ -85,7 +79,9 @@ def halves(tmp_path):
 
 
 def test_the_sheet_shows_images_beside_their_labels(halves):
-    sheet = draw_segmentation_batch(load_segmentation(halves, "train"), (80, 120), augment=None, images=3, columns=2)
+    sheet = draw_segmentation_batch(
+        load_segmentation(halves, "train"), (80, 120), augment=None, num_images=3, columns=2
+    )
     # Two pairs of 120 + 8 + 120 side by side, one below, margins of 8, and the legend.
     assert sheet.width == 2 * 8 + 2 * 248 + 16
     pixels = np.asarray(sheet).astype(int)
@@ -99,7 +95,7 @@ def test_the_sheet_shows_images_beside_their_labels(halves):
     assert class_color(2) not in legend
 
 
-def test_the_histogram_is_printed_and_the_layout_found(halves, capsys, inspect_data):
+def test_the_histogram_is_printed_and_the_layout_found(halves, capsys):
     (halves / "val").mkdir()
     (halves / "valannot").mkdir()
     inspect_data("--data-dir", halves, "--input-size", 40, 60, "--output", halves / "out" / "s.png")
@@ -118,7 +114,7 @@ def test_the_histogram_is_printed_and_the_layout_found(halves, capsys, inspect_d
         assert sheet.width == 2 * 8 + 2 * (60 + 8 + 60) + 16
 
 
-def test_drawn_scenes_are_inspected_and_a_faulty_one_refused_by_name(tmp_path, capsys, inspect_data):
+def test_drawn_scenes_are_inspected_and_a_faulty_one_refused_by_name(tmp_path, capsys):
     root = draw_segmentation_scenes(tmp_path / "d", {"train": 3, "val": 1}, seed=1)
     inspect_data("--data-dir", root, "--input-size", 96, "--output", tmp_path / "s.png")
     labels = [np.asarray(Image.open(path)) for path in sorted((root / "trainannot").iterdir())]
@@ -137,7 +133,7 @@ def test_drawn_scenes_are_inspected_and_a_faulty_one_refused_by_name(tmp_path, c
     assert not (tmp_path / "s.png").exists()
 
 
-def test_boxes_are_told_from_pixels_by_the_folder(tmp_path, capsys, inspect_data):
+def test_boxes_are_told_from_pixels_by_the_folder(tmp_path, capsys):
     """A COCO folder may have images/train and annotations/ as parallel folders do."""
     root = coco_folder(tmp_path / "d")
     (root / "images" / "val").mkdir(parents=True)
@@ -145,7 +141,7 @@ def test_boxes_are_told_from_pixels_by_the_folder(tmp_path, capsys, inspect_data
     inspect_data("--data-dir", root, "--input-size", 64, "--output", tmp_path / "s.png")
     assert "boxes: 1" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="a VOC tree .*Or, for a label of every pixel: .*SegNet's layout"):
+    with pytest.raises(DataError, match="a VOC tree .*Or, for label images: .*SegNet's layout"):
         inspect_data("--data-dir", tmp_path / "empty")
 
 
@@ -158,4 +154,4 @@ def test_camvids_histogram_is_the_known_one():
     for name, pixels, images in zip(report.class_names, report.pixels, report.images, strict=True):
         assert 100 * pixels / total == pytest.approx(known["pixel_share_percent"][name], abs=5e-4)
         assert images == known["images_with_class"][name]
-    assert 100 * report.ignored / total == pytest.approx(known["pixel_share_percent"]["Unlabeled"], abs=5e-4)
+    assert 100 * report.ignored / total == pytest.approx(known["pixel_share_percent"]["Unlabelled"], abs=5e-4)

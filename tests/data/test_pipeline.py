@@ -12,11 +12,12 @@ from data_trees import paint, painted_box
 from PIL import Image
 from shared_data import shared_data
 
-from keras_lightdet.data.augmentation.windows import AugmentSpec
-from keras_lightdet.data.detection.batches import eval_batches, shuffled_indices, steps_per_epoch, train_batches
+from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data.detection.batches import eval_batches, steps_per_epoch, train_batches
 from keras_lightdet.data.detection.loading import load_data
 from keras_lightdet.data.detection.records import DetectionData, ImageRecord
-from keras_lightdet.data.image_reader import DecodeFailures
+from keras_lightdet.data.issues import DecodeFailures
+from keras_lightdet.data.pipeline import shuffled_indices
 from keras_lightdet.images import read_image, resize_image
 
 SIZE = (64, 96)

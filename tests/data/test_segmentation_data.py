@@ -121,7 +121,7 @@ FAULTS = {
     "another size": (lambda root: save(np.zeros((2, 4)), root / "trainannot" / "a.png"), "3 x 2 pixels.*got 4 x 2"),
     "colors": (
         lambda root: save(np.zeros((2, 3, 3)), root / "trainannot" / "a.png"),
-        "one value a pixel, got mode RGB",
+        "one value per pixel, got mode RGB",
     ),
     "cut off": (lambda root: (root / "trainannot" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 20), "whole"),
     "empty": (lambda root: (root / "trainannot" / "a.png").write_bytes(b""), "whole"),

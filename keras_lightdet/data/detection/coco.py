@@ -1,31 +1,28 @@
-"""COCO annotation files: a JSON of images, categories and xywh boxes, with the images in a folder beside it."""
+"""COCO annotation files: a JSON file of images, categories and xywh boxes, and a folder of images."""
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
-from keras_lightdet.data.detection.records import DetectionData, ImageRecord
-from keras_lightdet.data.detection.validation import (
-    IssueLog,
-    clean_boxes,
-    finish,
-    join_inside,
-    make_record,
-    reconcile_size,
-    try_read_header,
-)
+from keras_lightdet.data.detection.records import DetectionData
+from keras_lightdet.data.detection.validation import RawRecord, build_dataset, join_inside
+from keras_lightdet.data.issues import IssueLog
 from keras_lightdet.errors import DataError
+from keras_lightdet.files import StrPath, expand_user
 
 MAX_JSON_BYTES = 1_000_000_000
 _EXAMPLE = "an object with the lists images, annotations and categories"
+Entry: TypeAlias = dict[str, Any]  # an image, an annotation or a category as the file has it: no value is trusted
+ImageId: TypeAlias = int | str
 
 
 def load_coco(
-    annotation_file: str | Path,
-    image_dir: str | Path,
+    annotation_file: StrPath,
+    image_dir: StrPath,
     *,
     class_names: Sequence[str] | None = None,
     strict: bool = False,
@@ -36,38 +33,36 @@ def load_coco(
     annotations are kept. Areas are the file's (of the mask), else the box's.
 
     Args:
-        annotation_file: The JSON.
-        image_dir: The folder that `file_name` is relative to; names may not leave it.
-        class_names: Label order, as saved with weights; must be the file's category names in any order.
-        strict: Raise at the first fault, and decode every image once, instead of skipping what is damaged.
+        annotation_file: The JSON file.
+        image_dir: The folder that `file_name` is relative to; names that leave it are refused.
+        class_names: Label order, as saved with weights; the file's category names in any order.
+        strict: Whether to raise at the first fault and decode every image once, instead of skipping damaged files.
 
     Returns:
         Records in the file's order.
 
     Raises:
-        DataError: The file is damaged or no COCO file, `class_names` differ, nothing is usable, or (strict) any fault.
+        DataError: The file is damaged or not a COCO file, `class_names` differ, nothing is usable, or (strict) any
+            fault.
     """
-    path, folder = Path(annotation_file), Path(image_dir)
+    path, folder = expand_user(annotation_file), expand_user(image_dir)
     content = _read_json(path)
     ids, names = _categories(path, content["categories"], class_names)
+    labels = {category_id: label for label, category_id in enumerate(ids)}
     log = IssueLog(strict)
     images = _images(path, content["images"], log)
-    annotations = _annotations_by_image(path, content["annotations"], images, set(ids), log)
-    labels = {category: label for label, category in enumerate(ids)}
-    records = []
-    for image_id, image in images.items():
-        record = _record(path, folder, image, annotations.get(image_id, []), labels, log)
-        records += [record] if record else []
-    return finish(records, names, log, path, ids)
+    annotations = _annotations_by_image(path, content["annotations"], images, labels, log)
+    raw_records = _raw_records(path, folder, images, annotations, labels, log)
+    return build_dataset(raw_records, names, log, path, ids)
 
 
-def _read_json(path: Path) -> dict:
-    """Parses the file; outlines of masks, which no detector here reads, are dropped while parsing."""
+def _read_json(path: Path) -> dict[str, list[Entry]]:
+    """Parses the file without the outlines of masks, which no detector needs."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise DataError(f"Expected {str(path)!r} to be at most {MAX_JSON_BYTES} bytes. Split it.")
         with open(path, encoding="utf-8") as file:
-            content = json.load(file, object_hook=_without_masks)
+            content = json.load(file, object_hook=_without_mask)
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
@@ -79,21 +74,22 @@ def _read_json(path: Path) -> dict:
         entries = content.get(key)
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise DataError(
-                f"Expected {str(path)!r} to be {_EXAMPLE}, but {key!r} is none. Export it as COCO detection."
+                f"Expected {str(path)!r} to be {_EXAMPLE}, but {key!r} is not a list of objects. "
+                "Export it as COCO detection."
             )
     return content
 
 
-def _without_masks(entry: dict) -> dict:
+def _without_mask(entry: Entry) -> Entry:
     entry.pop("segmentation", None)
     return entry
 
 
-def _is_id(value) -> bool:
+def _is_id(value: object) -> TypeGuard[ImageId]:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
-def _categories(path: Path, entries: list[dict], given: Sequence[str] | None) -> tuple[list[int], list[str]]:
+def _categories(path: Path, entries: list[Entry], expected: Sequence[str] | None) -> tuple[list[int], list[str]]:
     """Returns category ids and names in label order."""
     for entry in entries:
         if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
@@ -103,46 +99,54 @@ def _categories(path: Path, entries: list[dict], given: Sequence[str] | None) ->
     entries = sorted(entries, key=lambda entry: entry["id"])
     ids, names = [entry["id"] for entry in entries], [entry["name"] for entry in entries]
     if not names or len(set(ids)) < len(ids) or len(set(names)) < len(names):
-        raise DataError(f"Expected categories with ids and names that occur once in {str(path)!r}, got {names!r:.500}.")
-    if given is None:
+        raise DataError(f"Expected categories with unique ids and names in {str(path)!r}, got {names!r:.500}.")
+    if expected is None:
         return ids, names
-    if sorted(given) != sorted(names):
+    if sorted(expected) != sorted(names):
         raise DataError(
-            f"Expected the categories in {str(path)!r} to be {list(given)}, got {names}. "
-            "Use weights that were trained on these classes, or load the trunk alone."
+            f"Expected the categories in {str(path)!r} to be {list(expected)}, got {names}. "
+            "Use weights that were trained on these classes, or load the backbone only."
         )
-    by_name = dict(zip(names, ids, strict=True))
-    return [by_name[name] for name in given], list(given)
+    ids_by_name = dict(zip(names, ids, strict=True))
+    return [ids_by_name[name] for name in expected], list(expected)
 
 
-def _images(path: Path, entries: list[dict], log: IssueLog) -> dict:
-    images = {}
+def _images(path: Path, entries: list[Entry], log: IssueLog) -> dict[ImageId, Entry]:
+    """Returns the usable images by id; the others are reported."""
+    images: dict[ImageId, Entry] = {}
     for entry in entries:
         image_id, name = entry.get("id"), entry.get("file_name")
         if not _is_id(image_id) or not isinstance(name, str):
             log.report("image entry", path, f"{entry!r:.200} needs an id and a file_name, skipped")
         elif image_id in images:
-            log.report("image id twice", path, f"image id {image_id!r:.80} ({name!r:.80}) occurs again, taken once")
+            log.report("image id twice", path, f"image id {image_id!r:.80} ({name!r:.80}) occurs again, used once")
         else:
             images[image_id] = entry
     return images
 
 
-def _annotations_by_image(path: Path, entries: list[dict], images: dict, categories: set, log: IssueLog) -> dict:
-    """Groups the usable annotations by image; each that is not usable is reported."""
-    grouped, seen = defaultdict(list), {}
+def _annotations_by_image(
+    path: Path,
+    entries: list[Entry],
+    images: Mapping[ImageId, Entry],
+    labels: Mapping[int, int],
+    log: IssueLog,
+) -> dict[ImageId, list[Entry]]:
+    """Groups the usable annotations by image; the others are reported."""
+    grouped: dict[ImageId, list[Entry]] = defaultdict(list)
+    seen: dict[ImageId, tuple[Any, ...]] = {}
     for entry in entries:
         name = f"annotation {entry.get('id')!r:.80}"
         image_id, category, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
-        numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
+        has_box = isinstance(box, list) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
         if not _is_id(image_id) or image_id not in images:
             log.report("unknown image id", path, f"{name} is of image {image_id!r:.80}, which is not listed, dropped")
-        elif not isinstance(category, int) or category not in categories:
+        elif not isinstance(category, int) or category not in labels:
             log.report("unknown category id", path, f"{name} has category {category!r:.80}, not listed, dropped")
-        elif not numbers:
+        elif not has_box:
             log.report("box missing", path, f"{name} has the bbox {box!r:.80}, not four numbers, dropped")
         elif _is_id(entry.get("id")) and seen.get(entry["id"]) == (image_id, category, box):
-            log.report("annotation twice", path, f"{name} occurs again with the same box, taken once")
+            log.report("annotation twice", path, f"{name} occurs again with the same box, used once")
         else:
             grouped[image_id].append(entry)
             if _is_id(entry.get("id")):
@@ -150,37 +154,45 @@ def _annotations_by_image(path: Path, entries: list[dict], images: dict, categor
     return grouped
 
 
-def _record(
-    path: Path, folder: Path, image: dict, entries: list[dict], labels: dict, log: IssueLog
-) -> ImageRecord | None:
-    picture = join_inside(folder, image["file_name"])
-    if picture is None:
-        log.report("path escape", path, f"file_name {image['file_name']!r:.200} would leave {str(folder)!r}, skipped")
-        return None
-    header = try_read_header(picture, log)
-    if header is None:
-        return None
-    xywh = np.float64([[_float(value) for value in entry["bbox"]] for entry in entries]).reshape(-1, 4)
-    xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=-1)
-    stated = tuple(
-        value if isinstance(value, (int, float)) else 0 for value in (image.get("width"), image.get("height"))
-    )
-    xyxy = reconcile_size(header, stated, xyxy, path, log)
-    names = [f"annotation {entry.get('id')!r:.80} of {image['file_name']!r:.200}" for entry in entries]
-    boxes, kept = clean_boxes(xyxy, header.displayed_size, path, log, names)
-    entries = [entries[position] for position in kept]
-    own = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    areas = [_float(entry.get("area")) for entry in entries]
-    areas = [area if 0 <= area < np.inf else box_area for area, box_area in zip(areas, own, strict=True)]
-    crowd = [entry.get("iscrowd") == 1 for entry in entries]
-    return make_record(picture, image["id"], header, boxes, [labels[e["category_id"]] for e in entries], crowd, areas)
+def _raw_records(
+    path: Path,
+    folder: Path,
+    images: Mapping[ImageId, Entry],
+    annotations: Mapping[ImageId, list[Entry]],
+    labels: Mapping[int, int],
+    log: IssueLog,
+) -> Iterator[RawRecord]:
+    """Yields the records of all images; one outside the image folder is reported and left out."""
+    for image_id, image in images.items():
+        file = join_inside(folder, image["file_name"])
+        if file is None:
+            detail = f"file_name {image['file_name']!r:.200} would leave {str(folder)!r}, skipped"
+            log.report("path escape", path, detail)
+            continue
+        entries = annotations.get(image_id, [])
+        boxes = np.array([[_number(value) for value in entry["bbox"]] for entry in entries]).reshape(-1, 4)
+        yield RawRecord(
+            path=file,
+            image_id=image_id,
+            source=path,
+            names=[f"annotation {entry.get('id')!r:.80} of {image['file_name']!r:.200}" for entry in entries],
+            boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=-1),
+            labels=[labels[entry["category_id"]] for entry in entries],
+            ignore=[entry.get("iscrowd") == 1 for entry in entries],
+            areas=[_number(entry.get("area")) for entry in entries],
+            stated_size=(_side(image.get("width")), _side(image.get("height"))),
+        )
 
 
-def _float(value) -> float:
-    """A number of the file as float; NaN where it is none, infinity where it does not fit."""
+def _number(value: object) -> float:
+    """Returns a number of the file as a float: NaN where it is none, infinity where it does not fit."""
     if not isinstance(value, (int, float)):
         return float("nan")
     try:
         return float(value)
     except OverflowError:
         return float("inf")
+
+
+def _side(value: object) -> float:
+    return _number(value) if isinstance(value, (int, float)) else 0.0

@@ -1,12 +1,13 @@
-"""Opens a folder of labeled images, whichever form it has."""
+"""Opens a folder of images with labeled boxes, in any supported format."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from keras_lightdet.data.detection.coco import load_coco
 from keras_lightdet.data.detection.records import DetectionData
-from keras_lightdet.data.detection.voc import find_voc_trees, load_voc
+from keras_lightdet.data.detection.voc import find_voc_trees, list_voc_splits, load_voc
 from keras_lightdet.errors import DataError
+from keras_lightdet.files import StrPath, expand_user
 
 FORMATS = ("auto", "voc", "coco")
 _LAYOUTS = (
@@ -15,8 +16,8 @@ _LAYOUTS = (
 )
 
 
-def load_data(
-    data_dir: str | Path,
+def load_detection(
+    data_dir: StrPath,
     split: str,
     format: str = "auto",
     *,
@@ -24,37 +25,40 @@ def load_data(
     strict: bool = False,
     seed: int = 0,
 ) -> DetectionData:
-    """Reads one split of a data set on disk.
+    """Reads one split of a detection data set on disk. `load_data` is a short name for it.
 
     Args:
         data_dir: The data set's folder.
         split: "train", "val", "trainval", "test", or another name that the data set lists.
-        format: "voc", "coco", or "auto" to tell by the files.
+        format: "voc", "coco", or "auto" to detect the format by the files.
         class_names: Label order, as saved with weights; None takes it from the data.
-        strict: Raise at the first fault, and decode every image once, instead of skipping what is damaged.
-        seed: Of the split that is made where a VOC tree lists none.
+        strict: Whether to raise at the first fault and decode every image once, instead of skipping damaged files.
+        seed: Seed of the random split of a VOC tree that lists none.
 
     Returns:
         The records of the split.
 
     Raises:
-        DataError: The folder has neither form, lacks the split, holds other classes, or (strict) has any fault.
+        DataError: The folder has neither format, lacks the split, has other classes, or (strict) has any fault.
         ValueError: `format` is unknown.
     """
     if find_format(data_dir, format) == "voc":
         return load_voc(data_dir, split, class_names=class_names, strict=strict, seed=seed)
-    annotations, images = find_coco_split(Path(data_dir), split)
+    annotations, images = find_coco_split(data_dir, split)
     return load_coco(annotations, images, class_names=class_names, strict=strict)
 
 
-def find_format(data_dir: str | Path, format: str = "auto") -> str:
-    """Returns "voc" or "coco", told by the files where `format` is "auto".
+load_data = load_detection
+
+
+def find_format(data_dir: StrPath, format: str = "auto") -> str:
+    """Returns "voc" or "coco"; "auto" detects it by the files.
 
     Raises:
-        DataError: The folder is missing or has neither form.
+        DataError: The folder is missing or has neither format.
         ValueError: `format` is unknown.
     """
-    folder = Path(data_dir)
+    folder = expand_user(data_dir)
     if format not in FORMATS:
         raise ValueError(f"Expected format to be one of {FORMATS}, got {format!r}.")
     if not folder.is_dir():
@@ -68,46 +72,42 @@ def find_format(data_dir: str | Path, format: str = "auto") -> str:
     raise DataError(f"Expected {str(folder)!r} to be {_LAYOUTS}, found neither. Correct the path or the layout.")
 
 
-def default_splits(data_dir: str | Path, format: str = "auto") -> tuple[str, str]:
-    """Returns the splits to train and to score on: VOC's ("trainval", "test"), or ("train", "val") without a test list.
+def default_splits(data_dir: StrPath, format: str = "auto") -> tuple[str, str]:
+    """Returns the splits to train and to evaluate on.
+
+    They are ("trainval", "test") for VOC, ("train", "val") for COCO and for a VOC tree that lists val but no test.
 
     Raises:
-        DataError: As `find_format`.
+        DataError: See `find_format`.
     """
     if find_format(data_dir, format) == "coco":
         return "train", "val"
-    trees = find_voc_trees(data_dir)
-    listed = {path.stem for tree in trees for path in (tree / "ImageSets" / "Main").glob("*.txt")}
+    listed = list_voc_splits(data_dir)
     return ("train", "val") if "val" in listed and "test" not in listed else ("trainval", "test")
 
 
-def find_coco_split(folder: Path, split: str) -> tuple[Path, Path]:
+def find_coco_split(data_dir: StrPath, split: str) -> tuple[Path, Path]:
     """Returns the annotation file and the image folder of a split.
 
     Raises:
-        DataError: No annotation file, or more than one, carries the split's name.
+        DataError: No annotation file, or more than one, has the split's name.
     """
-    files = _coco_files(folder)
-    found = [path for path in files if _split_of(path) == split]
-    # "train" also means instances_train2017.json, as long as only one file can be meant.
-    found = found or [path for path in files if _split_of(path).rstrip("0123456789") == split]
-    if len(found) != 1:
-        listed = {_split_of(path): str(path) for path in files}
-        raise DataError(f"Expected one COCO file for split {split!r} in {str(folder)!r}, got {len(found)} of {listed}.")
-    path = found[0]
-    name = _split_of(path)
+    folder = expand_user(data_dir)
+    names = {path: _split_name(path) for path in _coco_files(folder)}
+    matches = [path for path, name in names.items() if name == split]
+    # "train" also matches instances_train2017.json, if that is the only such file.
+    matches = matches or [path for path, name in names.items() if name.rstrip("0123456789") == split]
+    if len(matches) != 1:
+        listed = {name: str(path) for path, name in names.items()}
+        raise DataError(
+            f"Expected one COCO file for split {split!r} in {str(folder)!r}, got {len(matches)} of {listed}."
+        )
+    path = matches[0]
+    name = names[path]
     if path.parent.name == name:
         return path, path.parent
-    for images in (
-        folder / name,
-        folder / "images" / name,
-        folder / split,
-        folder / "images" / split,
-        folder / "images",
-    ):
-        if images.is_dir():
-            return path, images
-    return path, folder
+    candidates = (name, f"images/{name}", split, f"images/{split}", "images", ".")
+    return path, next(folder / candidate for candidate in candidates if (folder / candidate).is_dir())
 
 
 def _coco_files(folder: Path) -> list[Path]:
@@ -118,6 +118,6 @@ def _coco_files(folder: Path) -> list[Path]:
     ]
 
 
-def _split_of(path: Path) -> str:
-    """instances_<split>.json, or the folder of an _annotations.coco.json."""
+def _split_name(path: Path) -> str:
+    """Returns the split in instances_<split>.json, or the folder of an _annotations.coco.json."""
     return path.parent.name if path.name.startswith("_") else path.stem.removeprefix("instances_")

@@ -1,26 +1,27 @@
-"""The one form every data set is read into: records of images and their boxes."""
+"""The form into which all detection data sets are read: records of images and their boxes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from keras_lightdet.data.issues import DataIssue
 from keras_lightdet.errors import DataError
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image and what is labeled in it.
+    """One image and its labeled boxes.
 
     Attributes:
-        path: The image's file.
-        image_id: The id the data set gives it (file stem in VOC, integer in COCO).
-        width: Pixels, after the EXIF orientation is applied.
-        height: Pixels, after the EXIF orientation is applied.
+        path: The image file.
+        image_id: The data set's id of the image (VOC: the file stem, COCO: an integer).
+        width: Pixels, with the EXIF orientation applied.
+        height: Pixels, with the EXIF orientation applied.
         boxes: Float32 `[n, 4]`, `(x_min, y_min, x_max, y_max)` in pixels of the image, 0-based, continuous.
-        labels: Int32 `[n]`, contiguous from 0, indices into the data set's `class_names`.
-        ignore: Bool `[n]`, true for crowd (COCO) and difficult (VOC) boxes: neither a hit nor a miss.
-        areas: Float32 `[n]`, the labeled area in square pixels (COCO: of the mask), else that of the box.
+        labels: Int32 `[n]`, indices into the data set's `class_names`.
+        ignore: Bool `[n]`, true for crowd (COCO) and difficult (VOC) boxes: neither positive nor negative.
+        areas: Float32 `[n]`, labeled areas in square pixels (COCO: of the mask), else those of the boxes.
     """
 
     path: str
@@ -34,46 +35,38 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
-class DataIssue:
-    """Something in a data set that was skipped or mended, with the file it stands in."""
-
-    kind: str
-    path: str
-    detail: str
-
-
-@dataclass(frozen=True)
 class DetectionData:
-    """A split of a data set: records, class names and what was found wrong while reading.
+    """A split of a data set: records, class names, and the faults detected while reading.
 
     Attributes:
-        records: One per usable image, images without objects included.
+        records: One per usable image, including images without objects.
         class_names: Names in label order.
-        issues: What was skipped or mended; empty for clean data.
-        category_ids: The data set's own id of each class (COCO: sparse), in label order.
+        issues: Faults that were skipped or corrected; empty for clean data.
+        category_ids: The data set's own ids of the classes (COCO: sparse), in label order.
     """
 
     records: Sequence[ImageRecord]
     class_names: tuple[str, ...]
     issues: tuple[DataIssue, ...] = ()
-    category_ids: tuple[int, ...] = field(default=())
+    category_ids: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)
 
 
-def join_data(parts: Sequence[DetectionData]) -> DetectionData:
-    """Puts splits or data sets of the same classes behind one another.
+def join_data(splits: Sequence[DetectionData]) -> DetectionData:
+    """Concatenates splits or data sets of the same classes.
 
     Raises:
-        DataError: If their classes differ.
+        DataError: The classes differ.
     """
-    first = parts[0]
-    for part in parts[1:]:
-        if part.class_names != first.class_names:
+    first = splits[0]
+    for split in splits[1:]:
+        if split.class_names != first.class_names:
             raise DataError(
-                f"Expected data of the classes {list(first.class_names)} to join, got {list(part.class_names)}. "
+                f"Expected data of the classes {list(first.class_names)} to join, got {list(split.class_names)}. "
                 "Load each with class_names= of the first."
             )
-    records = [record for part in parts for record in part.records]
-    return DetectionData(records, first.class_names, sum((part.issues for part in parts), ()), first.category_ids)
+    records = [record for split in splits for record in split.records]
+    issues = tuple(issue for split in splits for issue in split.issues)
+    return DetectionData(records, first.class_names, issues, first.category_ids)

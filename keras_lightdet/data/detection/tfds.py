@@ -1,24 +1,21 @@
-"""Pascal VOC and COCO through TensorFlow Datasets, turned into images on disk so that they go the way of all data."""
+"""Pascal VOC and COCO from TensorFlow Datasets: extracted to image files once, then read like any other data."""
 
 import json
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from keras_lightdet.data.detection.records import DetectionData
-from keras_lightdet.data.detection.validation import (
-    IssueLog,
-    clean_boxes,
-    finish,
-    make_record,
-    try_read_header,
-    turn_boxes,
-)
+from keras_lightdet.data.detection.validation import RawRecord, build_dataset
+from keras_lightdet.data.issues import IssueLog
 from keras_lightdet.errors import DataError
-from keras_lightdet.files import atomic_write
+from keras_lightdet.files import StrPath, atomic_write, expand_user
 
-# The labeled splits, by our name for them and theirs.
+# The labeled splits: the name used here and that of TensorFlow Datasets.
 _VOC = {"train": "train", "val": "validation", "trainval": "train+validation"}
 SUPPORTED = {
     "voc/2007": {**_VOC, "test": "test"},
@@ -26,31 +23,41 @@ SUPPORTED = {
     "coco/2017": {"train": "train", "val": "validation"},
 }
 _INDEX = "index.json"
-# Of the index file; one of another layout is made anew.
-_LAYOUT = 1
+_LAYOUT = 1  # of the index file; a file of another layout is written again
+_ENTRIES_KEY = "pictures"  # in the index file of layout 1
+
+Entry: TypeAlias = dict[str, Any]  # of an image: "file", "id", and the lists "boxes", "labels", "ignore" and "areas"
+
+
+@dataclass(frozen=True)
+class _Index:
+    """The index file of an extracted split."""
+
+    class_names: list[str]
+    entries: list[Entry]
 
 
 def load_tfds(
     name: str,
     split: str,
     *,
-    cache_dir: str | os.PathLike,
-    data_dir: str | os.PathLike | None = None,
+    cache_dir: StrPath,
+    data_dir: StrPath | None = None,
     strict: bool = False,
 ) -> DetectionData:
-    """Reads a data set of TensorFlow Datasets, downloading it at the first use.
+    """Reads a data set of TensorFlow Datasets, which is downloaded on first use.
 
     The encoded images are written to `cache_dir` once, with an index of the boxes, and read from there afterwards.
 
     Args:
         name: One of `SUPPORTED`.
-        split: "train", "val", "trainval" or "test", as far as the data set has it with labels.
-        cache_dir: Where the images go: about the size of the data set.
+        split: "train", "val", "trainval" or "test", where the data set has labels for it.
+        cache_dir: The folder for the images; they need about the disk space of the data set.
         data_dir: TensorFlow Datasets' own folder; None takes its default.
-        strict: Raise at the first fault, and decode every image once, instead of skipping what is damaged.
+        strict: Whether to raise at the first fault and decode every image once, instead of skipping damaged files.
 
     Returns:
-        Records as of the data set's own files; difficult and crowd boxes are marked `ignore`.
+        The records of the data set's own files; difficult and crowd boxes are marked `ignore`.
 
     Raises:
         DataError: `name` is not supported, the split does not exist, or (strict) any fault.
@@ -59,48 +66,44 @@ def load_tfds(
         raise DataError(f"Expected name to be one of {list(SUPPORTED)}, got {name!r}. Load other data from its files.")
     if split not in SUPPORTED[name]:
         raise DataError(f"Expected split of {name} to be one of {list(SUPPORTED[name])}, got {split!r}.")
-    folder = Path(cache_dir) / name / split
-    index = _read_index(folder / _INDEX)
-    if index is None:
-        index = _extract(name, split, folder, data_dir)
-    log = IssueLog(strict)
-    records = []
-    for entry in index["pictures"]:
-        record = _record(folder, entry, name, log)
-        records += [record] if record else []
-    return finish(records, index["class_names"], log, folder)
+    folder = expand_user(cache_dir) / name / split
+    index = _read_index(folder / _INDEX) or _extract(name, split, folder, data_dir)
+    first_pixel = 1.0 if name.startswith("voc/") else 0.0  # TensorFlow Datasets divides VOC's corners as they are.
+    return build_dataset(_raw_records(folder, index, first_pixel), index.class_names, IssueLog(strict), folder)
 
 
-def _read_index(path: Path) -> dict | None:
-    """The index of an extraction that was finished; None where there is none."""
+def _read_index(path: Path) -> _Index | None:
+    """Returns the index of a completed extraction; None where there is none."""
     try:
         index = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return index if isinstance(index, dict) and index.get("layout") == _LAYOUT else None
+    if not isinstance(index, dict) or index.get("layout") != _LAYOUT:
+        return None
+    return _Index(index["class_names"], index[_ENTRIES_KEY])
 
 
-def _extract(name: str, split: str, folder: Path, data_dir: str | os.PathLike | None) -> dict:
-    """Writes images and, last and in one move, the index, so that a broken extraction is started anew."""
+def _extract(name: str, split: str, folder: Path, data_dir: StrPath | None) -> _Index:
+    """Writes the images, then the index atomically, so that an interrupted extraction starts again."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(name, data_dir=data_dir)
+    builder = tfds.builder(name, data_dir=os.path.expanduser(data_dir) if data_dir is not None else None)
     builder.download_and_prepare()
     folder.mkdir(parents=True, exist_ok=True)
-    images = []
+    entries = []
     examples = builder.as_dataset(split=SUPPORTED[name][split], decoders={"image": tfds.decode.SkipDecoding()})
     for example in tfds.as_numpy(examples):
         file_name = Path(example["image/filename"].decode()).name
         (folder / file_name).write_bytes(example["image"])
-        images.append({"file": file_name, **_objects(example)})
-    class_names = builder.info.features["objects"]["label"].names
-    index = {"layout": _LAYOUT, "class_names": list(class_names), "pictures": images}
-    atomic_write(folder / _INDEX, json.dumps(index))
+        entries.append({"file": file_name, **_labels(example)})
+    index = _Index(list(builder.info.features["objects"]["label"].names), entries)
+    content = {"layout": _LAYOUT, "class_names": index.class_names, _ENTRIES_KEY: index.entries}
+    atomic_write(folder / _INDEX, json.dumps(content))
     return index
 
 
-def _objects(example: dict) -> dict:
-    """What the index keeps of an example; boxes stay as given, relative `(y_min, x_min, y_max, x_max)`."""
+def _labels(example: Mapping[str, Any]) -> Entry:
+    """Returns the index entry of an example; boxes stay relative, `(y_min, x_min, y_max, x_max)`."""
     objects = example["objects"]
     ignore = objects["is_difficult"] if "is_difficult" in objects else objects["is_crowd"]
     return {
@@ -112,21 +115,18 @@ def _objects(example: dict) -> dict:
     }
 
 
-def _record(folder: Path, entry: dict, name: str, log: IssueLog):
-    path = folder / entry["file"]
-    header = try_read_header(path, log)
-    if header is None:
-        return None
-    y_min, x_min, y_max, x_max = np.float64(entry["boxes"]).reshape(-1, 4).T
-    # VOC's corners are counted from 1, and the data set divides them as they are.
-    first = 1.0 if name.startswith("voc/") else 0.0
-    width, height = header.width, header.height
-    boxes = np.stack([x_min * width - first, y_min * height - first, x_max * width, y_max * height], axis=-1)
-    names = [f"object {position}" for position in range(1, len(boxes) + 1)]
-    boxes, kept = clean_boxes(turn_boxes(boxes, header), header.displayed_size, path, log, names)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
-    if entry["areas"] is not None:
-        areas = np.float64(entry["areas"])[kept]
-    labels, ignore = np.int32(entry["labels"])[kept], np.array(entry["ignore"], bool)[kept]
-    image_id = path.stem if entry["id"] is None else entry["id"]
-    return make_record(path, image_id, header, boxes, labels, ignore, areas)
+def _raw_records(folder: Path, index: _Index, first_pixel: float) -> Iterator[RawRecord]:
+    for entry in index.entries:
+        path = folder / entry["file"]
+        yield RawRecord(
+            path=path,
+            image_id=path.stem if entry["id"] is None else entry["id"],
+            source=path,
+            names=[f"object {number}" for number in range(1, len(entry["boxes"]) + 1)],
+            boxes=np.array(entry["boxes"], np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]],
+            labels=entry["labels"],
+            ignore=entry["ignore"],
+            areas=entry["areas"],
+            first_pixel=first_pixel,
+            relative=True,
+        )

@@ -1,110 +1,170 @@
-"""What the readers of all data sets share: collecting issues, cleaning boxes, joining names to folders safely."""
+"""Turns what the readers of all formats return, raw records, into a data set of valid boxes; reports all faults."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from keras_lightdet.data.detection.records import DataIssue, DetectionData, ImageRecord
+from keras_lightdet.data.detection.records import DetectionData, ImageRecord
+from keras_lightdet.data.issues import IssueLog
 from keras_lightdet.errors import DataError
 from keras_lightdet.images import ImageHeader, read_header, read_image
 
-# A box that leaves the image by no more than this was rounded or counted from 0 instead of 1: clipped in silence.
+# A box outside the image by at most this was rounded, or counted from 0 instead of 1: it is clipped without an issue.
 ROUNDING_PIXELS = 1.0
+NO_CLASS = -1
 
 
-class IssueLog:
-    """Collects what is wrong in a data set, or raises at the first fault.
+@dataclass(frozen=True)
+class RawRecord:
+    """One image and its boxes as the files of a data set state them.
 
-    Args:
-        strict: Raise `DataError` at once instead of collecting.
+    Attributes:
+        path: The image file.
+        image_id: The data set's id of the image.
+        source: The file that states the labels; named in issues.
+        names: What to call each of the n boxes in an issue, such as "object 12".
+        boxes: `[n, 4]`, `(x_min, y_min, x_max, y_max)`; may hold NaN and infinity, and lie outside the image.
+        labels: `[n]` class indices, or `NO_CLASS`.
+        ignore: Bool `[n]`.
+        areas: `[n]` square pixels, NaN where not stated; None where no area is stated.
+        stated_size: `(width, height)` of the labeled image in pixels; zeros where not stated.
+        first_pixel: Number of the first pixel: 1 in VOC, where the last pixel belongs to the box; else 0.
+        relative: Whether the boxes are fractions of the stored image's width and height.
     """
 
-    def __init__(self, strict: bool = False):
-        self.strict = strict
-        self.issues: list[DataIssue] = []
-
-    def report(self, kind: str, path: str | Path, detail: str) -> None:
-        """Notes one fault.
-
-        Raises:
-            DataError: In strict mode.
-        """
-        if self.strict:
-            raise DataError(f"{path}: {detail} ({kind}). Mend the file, or load without strict to skip it.")
-        self.issues.append(DataIssue(kind, str(path), detail))
+    path: Path
+    image_id: str | int
+    source: Path
+    names: Sequence[str]
+    boxes: np.ndarray
+    labels: Sequence[int]
+    ignore: Sequence[bool]
+    areas: Sequence[float] | None = None
+    stated_size: tuple[float, float] = (0, 0)
+    first_pixel: float = 0.0
+    relative: bool = False
 
 
-def clean_boxes(
-    boxes: Sequence[Sequence[float]],
-    size: tuple[int, int],
-    path: str | Path,
+def build_dataset(
+    raw_records: Iterable[RawRecord],
+    class_names: Sequence[str],
     log: IssueLog,
-    names: Sequence[str],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Clips boxes to the image and drops those that are no box.
+    source: Path,
+    category_ids: Sequence[int] = (),
+) -> DetectionData:
+    """Validates raw records and, in strict mode, decodes every image once.
+
+    An image that cannot be read is skipped. Its boxes are converted to pixels of the upright image and clipped; boxes
+    that are not finite, have no area, no class, or lie outside the image are dropped.
 
     Args:
-        boxes: `[n][4]` xyxy in pixels of the image; may hold NaN, infinity and boxes outside.
-        size: `(width, height)` of the image.
-        path: The annotation file, for the issues.
-        log: Takes one issue per box that is dropped or loses more than `ROUNDING_PIXELS` on a side.
-        names: What to call each box in an issue, such as "object 12".
+        raw_records: The reader's result.
+        class_names: Names in label order.
+        log: Collects the faults, or raises the first one.
+        source: The data set, for the error message.
+        category_ids: The data set's own ids of the classes.
 
-    Returns:
-        `(boxes, kept)`: float32 `[m, 4]` inside the image, and the int64 `[m]` positions they had.
+    Raises:
+        DataError: No image is usable; or, in strict mode, there is any fault.
     """
-    width, height = size
-    cleaned, kept = [], []
-    for position, box in enumerate(boxes):
-        name = names[position]
-        shown = ", ".join(f"{value:.6g}" for value in box)
-        if not all(math.isfinite(value) for value in box):
-            log.report("box not finite", path, f"{name} has the box ({shown}), dropped")
-            continue
-        if box[2] <= box[0] or box[3] <= box[1]:
-            log.report("box without area", path, f"{name} has the box ({shown}), dropped")
-            continue
-        inside = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
-        if inside[2] <= inside[0] or inside[3] <= inside[1]:
-            log.report("box outside", path, f"{name} has the box ({shown}) in {width} x {height}, dropped")
-            continue
-        if max(abs(a - b) for a, b in zip(inside, box, strict=True)) > ROUNDING_PIXELS:
-            log.report("box clipped", path, f"{name} has the box ({shown}) in {width} x {height}, clipped")
-        cleaned.append(inside)
-        kept.append(position)
-    return np.float32(cleaned).reshape(-1, 4), np.int64(kept)
+    records = [record for record in (_validate(raw, log) for raw in raw_records) if record is not None]
+    if not records:
+        reason = "; ".join(f"{issue.path}: {issue.detail}" for issue in log.issues[:3]) or "no image is listed"
+        raise DataError(
+            f"Expected usable images in {str(source)!r}, found none ({reason}). Correct the data or the split."
+        )
+    if log.strict:
+        for record in records:
+            read_image(record.path)
+    return DetectionData(tuple(records), tuple(class_names), tuple(log.issues), tuple(category_ids))
 
 
-def reconcile_size(
-    header: ImageHeader, stated: tuple[float, float], boxes: np.ndarray, path: str | Path, log: IssueLog
-) -> np.ndarray:
-    """Turns boxes that were drawn on the image as stored, and reports sizes that do not fit.
+def join_inside(folder: Path, name: str) -> Path | None:
+    """Joins a file name from an annotation to `folder`; returns None where the name would leave the folder."""
+    pure = PurePosixPath(name.replace("\\", "/"))
+    if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
+        return None
+    return folder / pure
 
-    Args:
-        header: The image's header.
-        stated: `(width, height)` the annotation claims; zeros where it claims none.
-        boxes: Float64 `[n, 4]` xyxy, in pixels of the image that was labeled.
-        path: The annotation file.
-        log: Takes an issue when `stated` is the size before the EXIF turn, or no size of this image at all.
 
-    Returns:
-        Boxes in pixels of the upright image.
-    """
-    if not all(stated) or tuple(stated) == header.displayed_size:
-        return boxes
-    if tuple(stated) == (header.width, header.height):
-        log.report("boxes on the unrotated image", path, "the boxes were turned by the image's EXIF orientation")
-        return turn_boxes(boxes, header)
+def _validate(raw: RawRecord, log: IssueLog) -> ImageRecord | None:
+    """Returns the record with its valid boxes; None where the image cannot be read."""
+    try:
+        header = read_header(raw.path)
+    except DataError as error:
+        log.report_error("image unreadable", raw.path, error)
+        return None
+    boxes, kept = _clean_boxes(raw, header, log)
+    box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    areas = box_areas if raw.areas is None else np.asarray(raw.areas, np.float64)[kept]
     width, height = header.displayed_size
-    log.report("size differs", path, f"states {stated[0]:g} x {stated[1]:g}, the image has {width} x {height}")
+    return ImageRecord(
+        path=str(raw.path),
+        image_id=raw.image_id,
+        width=width,
+        height=height,
+        boxes=boxes,
+        labels=np.asarray(raw.labels, np.int32)[kept],
+        ignore=np.asarray(raw.ignore, bool)[kept],
+        areas=np.where((areas >= 0) & (areas < np.inf), areas, box_areas).astype(np.float32),
+    )
+
+
+def _clean_boxes(raw: RawRecord, header: ImageHeader, log: IssueLog) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the valid boxes, float32 `[m, 4]` inside the upright image, and their positions, int64 `[m]`."""
+    stated = np.asarray(raw.boxes, np.float64).reshape(-1, 4)
+    if raw.relative:
+        stated = stated * np.array([header.width, header.height] * 2)
+    upright = _upright_boxes(stated - [raw.first_pixel, raw.first_pixel, 0.0, 0.0], raw, header, log)
+    width, height = header.displayed_size
+    cleaned, kept = [], []
+    for position, (name, label, corners, box) in enumerate(
+        zip(raw.names, raw.labels, stated.tolist(), upright.tolist(), strict=True)
+    ):
+        if label == NO_CLASS:
+            log.report("no class name", raw.source, f"{name} has no class name, dropped")
+            continue
+        if not all(math.isfinite(value) for value in corners):
+            log.report("box not finite", raw.source, f"{name} has the box {_text(corners)}, dropped")
+            continue
+        # As stated: counted from 1, a box without width would get one pixel, but is an annotator's slip.
+        if corners[2] <= corners[0] or corners[3] <= corners[1]:
+            log.report("box without area", raw.source, f"{name} has the box {_text(corners)}, dropped")
+            continue
+        place = f"{name} has the box {_text(box)} in {width} x {height}"
+        clipped = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
+        if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+            log.report("box outside", raw.source, f"{place}, dropped")
+            continue
+        if max(abs(a - b) for a, b in zip(clipped, box, strict=True)) > ROUNDING_PIXELS:
+            log.report("box clipped", raw.source, f"{place}, clipped")
+        cleaned.append(clipped)
+        kept.append(position)
+    return np.array(cleaned, np.float32).reshape(-1, 4), np.array(kept, np.int64)
+
+
+def _upright_boxes(boxes: np.ndarray, raw: RawRecord, header: ImageHeader, log: IssueLog) -> np.ndarray:
+    """Returns float64 boxes `[n, 4]` in pixels of the upright image; reports a stated size that does not fit."""
+    if raw.relative:
+        return _turn_boxes(boxes, header)
+    if not all(raw.stated_size) or tuple(raw.stated_size) == header.displayed_size:
+        return boxes
+    if tuple(raw.stated_size) == (header.width, header.height):
+        detail = "the boxes were turned by the image's EXIF orientation"
+        log.report("boxes on the unrotated image", raw.source, detail)
+        return _turn_boxes(boxes, header)
+    (stated_width, stated_height), (width, height) = raw.stated_size, header.displayed_size
+    detail = f"states {stated_width:g} x {stated_height:g}, the image has {width} x {height}"
+    log.report("size differs", raw.source, detail)
     return boxes
 
 
-def turn_boxes(boxes: np.ndarray, header: ImageHeader) -> np.ndarray:
-    """Moves xyxy boxes `[n, 4]` from the stored image to the upright one."""
-    x0, y0, x1, y1 = np.asarray(boxes, np.float64).reshape(-1, 4).T
+def _turn_boxes(boxes: np.ndarray, header: ImageHeader) -> np.ndarray:
+    """Moves boxes `[n, 4]` from the stored image to the upright one."""
+    x0, y0, x1, y1 = boxes.T
     w, h = header.width, header.height
     turned = {
         1: (x0, y0, x1, y1),
@@ -119,62 +179,5 @@ def turn_boxes(boxes: np.ndarray, header: ImageHeader) -> np.ndarray:
     return np.stack(turned, axis=-1)
 
 
-def join_inside(folder: Path, name: str) -> Path | None:
-    """Joins a file name from an annotation to `folder`; None where the name would leave the folder."""
-    pure = PurePosixPath(name.replace("\\", "/"))
-    if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
-        return None
-    return folder / pure
-
-
-def make_record(path: Path, image_id: str | int, header: ImageHeader, boxes, labels, ignore, areas) -> ImageRecord:
-    """Builds a record with the arrays' contracted types."""
-    width, height = header.displayed_size
-    return ImageRecord(
-        path=str(path),
-        image_id=image_id,
-        width=width,
-        height=height,
-        boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
-        labels=np.asarray(labels, np.int32).reshape(-1),
-        ignore=np.asarray(ignore, bool).reshape(-1),
-        areas=np.asarray(areas, np.float32).reshape(-1),
-    )
-
-
-def finish(
-    records: list[ImageRecord],
-    class_names: Sequence[str],
-    log: IssueLog,
-    source: Path,
-    category_ids: Sequence[int] = (),
-) -> DetectionData:
-    """Closes a reader: refuses data without a usable image and, in strict mode, decodes every image once.
-
-    Raises:
-        DataError: No image is usable, or (strict) one cannot be decoded.
-    """
-    if not records:
-        why = "; ".join(f"{issue.path}: {issue.detail}" for issue in log.issues[:3]) or "no image is listed"
-        raise DataError(
-            f"Expected usable images in {str(source)!r}, found none ({why}). Correct the data or the split."
-        )
-    if log.strict:
-        for record in records:
-            read_image(record.path)
-    return DetectionData(tuple(records), tuple(class_names), tuple(log.issues), tuple(category_ids))
-
-
-def try_read_header(path: Path, log: IssueLog) -> ImageHeader | None:
-    """Returns an image's header, or None where it cannot be read, which is reported.
-
-    Raises:
-        DataError: It cannot be read and the log is strict.
-    """
-    try:
-        return read_header(path)
-    except DataError as error:
-        if log.strict:
-            raise
-        log.report("image unreadable", path, str(error))
-        return None
+def _text(box: Sequence[float]) -> str:
+    return f"({', '.join(f'{value:.6g}' for value in box)})"

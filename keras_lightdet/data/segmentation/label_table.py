@@ -1,13 +1,13 @@
-"""What the pixels of label images stand for: values or colors, and the names of the classes."""
+"""The meaning of label images: pixel values or colors, and the classes they encode."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from keras_lightdet.errors import DataError
+from keras_lightdet.files import StrPath, expand_user
 from keras_lightdet.images import read_label_pixels
 from keras_lightdet.labels import IGNORE
 
@@ -17,41 +17,41 @@ MAX_CLASSES = IGNORE
 _MAX_LIST_BYTES = 1_000_000
 _MAX_SHOWN = 5
 
-Code = int | tuple[int, int, int]
+Code: TypeAlias = int | tuple[int, int, int]  # a pixel value, or (red, green, blue)
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The list of what may stand in label images.
+    """The values or colors that label images may have, and their classes.
 
     Attributes:
         class_names: Names in label order.
-        codes: By pixel value, or by `(red, green, blue)`: the label, or `IGNORE`. The value 255 is always ignored.
+        codes: The label, or `IGNORE`, by pixel value or by `(red, green, blue)`. The value 255 is always ignored.
     """
 
     class_names: tuple[str, ...]
     codes: Mapping[Code, int]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         kinds = {isinstance(code, tuple) for code in self.codes}
         if len(kinds) != 1:
-            raise DataError("Expected values or colors in a list of labels, got none or both. Use one of them.")
+            raise DataError("Expected values or colors in a list of labels, got none or both. Use one kind.")
         if not 1 <= len(self.class_names) <= MAX_CLASSES:
             raise DataError(f"Expected 1 to {MAX_CLASSES} classes, got {len(self.class_names)}. Shorten the list.")
 
     @property
     def colors(self) -> bool:
-        """Whether colors stand for classes."""
+        """Whether colors encode the classes."""
         return isinstance(next(iter(self.codes)), tuple)
 
-    def read(self, path: str | os.PathLike) -> np.ndarray:
+    def read(self, path: StrPath) -> np.ndarray:
         """Reads a label image.
 
         Returns:
             Uint8 `[height, width]`: labels, or `IGNORE`.
 
         Raises:
-            DataError: The file cannot be read, or holds what is not in the list; it is named.
+            DataError: The file cannot be read, or has values or colors that are not in the list.
         """
         pixels = read_label_pixels(path, colors=self.colors).astype(np.int64)
         if self.colors:
@@ -60,13 +60,13 @@ class LabelTable:
         if not self.colors:
             known = dict(sorted({IGNORE: IGNORE, **known}.items()))
         numbers, labels = np.array(list(known)), np.array(list(known.values()), np.uint8)
-        place = np.minimum(np.searchsorted(numbers, pixels), len(numbers) - 1)
-        strange = numbers[place] != pixels
-        if strange.any():
-            raise self._refusal(path, pixels[strange])
-        return labels[place]
+        positions = np.minimum(np.searchsorted(numbers, pixels), len(numbers) - 1)
+        is_unknown = numbers[positions] != pixels
+        if is_unknown.any():
+            raise self._unknown_error(path, pixels[is_unknown])
+        return labels[positions]
 
-    def _refusal(self, path: str | os.PathLike, pixels: np.ndarray) -> DataError:
+    def _unknown_error(self, path: StrPath, pixels: np.ndarray) -> DataError:
         numbers, counts = np.unique(pixels, return_counts=True)
         shown = [
             f"{_color(number) if self.colors else number} in {count} pixels"
@@ -75,28 +75,29 @@ class LabelTable:
         kind = "colors" if self.colors else "values"
         more = f" and {len(numbers) - _MAX_SHOWN} more" if len(numbers) > _MAX_SHOWN else ""
         return DataError(
-            f"Expected {os.fspath(path)!r} to hold listed {kind} only, got {', '.join(shown)}{more}. "
+            f"Expected {str(path)!r} to have listed {kind} only, got {', '.join(shown)}{more}. "
             f"Correct the image or add them to the list ({LIST_NAME})."
         )
 
 
-def read_label_list(path: str | Path) -> LabelTable:
-    """Reads a list of labels, one a line: "value name", "red green blue name", or "name" (the value is the line).
+def read_label_list(path: StrPath) -> LabelTable:
+    """Reads a list of labels, one per line: "value name", "red green blue name", or "name" (the value is the line).
 
-    Names such as "void" and "unlabeled" stand for pixels to ignore.
+    Names such as "void" and "unlabeled" mean pixels to ignore.
 
     Raises:
-        DataError: The file is missing, too long, or a line is none of these; it is named.
+        DataError: The file is missing or too long, or a line has another form.
     """
-    path = Path(path)
+    path = expand_user(path)
     try:
         content = path.read_bytes()[: _MAX_LIST_BYTES + 1]
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise DataError(f"Expected a list of labels at {str(path)!r}, got {error}. Write one line a class.") from error
+        raise DataError(f"Expected a label list at {str(path)!r}, got {error}. Write one line per class.") from error
     if len(content) > _MAX_LIST_BYTES:
         raise DataError(f"Expected {str(path)!r} to be a list of labels, got over {_MAX_LIST_BYTES} bytes.")
-    names, codes = [], {}
+    names: list[str] = []
+    codes: dict[Code, int] = {}
     lines = [line.split() for line in text.splitlines()]
     for number, words in enumerate(line for line in lines if line):
         code, name = _parse(words, number)
@@ -108,15 +109,10 @@ def read_label_list(path: str | Path) -> LabelTable:
         if name.lower() in VOID_NAMES:
             codes[code] = IGNORE
         else:
-            if name not in names:  # several values may stand for one class
+            if name not in names:  # several values may encode one class
                 names.append(name)
             codes[code] = names.index(name)
     return LabelTable(tuple(names), codes)
-
-
-def plain_table(class_names: Sequence[str]) -> LabelTable:
-    """A table in which the values are the labels."""
-    return LabelTable(tuple(class_names), dict(zip(range(len(class_names)), range(len(class_names)), strict=True)))
 
 
 def _parse(words: Sequence[str], line: int) -> tuple[Code, str | None]:
@@ -127,7 +123,10 @@ def _parse(words: Sequence[str], line: int) -> tuple[Code, str | None]:
         return line, name
     if count == 1:
         return numbers[0], name
-    return (tuple(numbers), name) if count == 3 and max(numbers) <= IGNORE else (-1, None)
+    if count != 3 or max(numbers) > IGNORE:
+        return -1, None
+    red, green, blue = numbers
+    return (red, green, blue), name
 
 
 def _number(code: Code) -> int:
