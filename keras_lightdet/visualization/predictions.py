@@ -1,56 +1,54 @@
-"""A sheet of images with what a model found beside what is labeled."""
+"""Draws predictions beside the ground truth, for many images of a data set."""
 
-import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from keras_lightdet.data.detection.records import DetectionData, ImageRecord
-from keras_lightdet.data.segmentation.loading import SegmentationData
-from keras_lightdet.detection.detections import SHOWN_SCORE, Detections
+from keras_lightdet.data.detection import DetectionData, ImageRecord
+from keras_lightdet.data.segmentation import SegmentationData
 from keras_lightdet.errors import DataError
+from keras_lightdet.files import StrPath, expand_user
 from keras_lightdet.images import read_image
-from keras_lightdet.visualization.boxes import IGNORED_COLOR, class_color, draw
-from keras_lightdet.visualization.masks import draw_segmentation, present_classes
+from keras_lightdet.visualization.boxes import IGNORED_COLOR, SHOWN_SCORE, ScoredBoxes, class_color, draw_on_canvas
+from keras_lightdet.visualization.masks import IGNORED_NAME, draw_segmentation, present_classes
 from keras_lightdet.visualization.montage import (
-    beside,
-    captioned,
-    framed,
-    in_rows,
+    add_border,
+    add_caption,
     legend_lines,
-    stacked,
+    make_rows,
+    stack_horizontally,
+    stack_vertically,
     text_line,
     tile_size,
 )
 
 _log = logging.getLogger(__name__)
 
-_TILE = 400
+_TILE = 400  # longer side of an image in pixels
 _COLUMNS = 2
 
 
 def save_detection_grid(
     data: DetectionData,
-    detections: Sequence[Detections],
-    path: str | os.PathLike,
+    detections: Sequence[ScoredBoxes],
+    path: StrPath,
     *,
-    pictures: int = 8,
+    num_images: int = 8,
     min_score: float = SHOWN_SCORE,
 ) -> None:
-    """Writes a sheet of predictions beside truth, of images spread evenly over a data set.
+    """Writes an image of predictions beside the ground truth, for images spread evenly over a data set.
 
-    Images that cannot be read are left out with a warning.
+    Images that cannot be read are omitted with a warning.
 
     Args:
         data: The labeled images.
-        detections: One per record, in the records' order and pixels.
-        path: The image file to write, such as `grid.png`; its folder is made.
-        images: How many images to show at most.
-        min_score: Leaves out detections below this score.
+        detections: One per record, in the records' order and in pixels of their images.
+        path: The image file to write, such as `grid.png`; its folder is created.
+        num_images: Largest number of images.
+        min_score: Omits detections below this score.
 
     Raises:
         DataError: The numbers of records and detections differ, or no image can be read.
@@ -58,119 +56,124 @@ def save_detection_grid(
     if len(detections) != len(data.records):
         raise DataError(
             f"Expected one Detections per image, {len(data.records)} in all, got {len(detections)}. "
-            "Predict the very records that are drawn, in their order."
+            "Pass the predictions for these records, in their order."
         )
-    count = min(pictures, len(data.records))
-    images, records, found = [], [], []
+    images, records, shown = [], [], []
+    count = min(num_images, len(data.records))
     for index in np.linspace(0, len(data.records) - 1, count).round().astype(int):
         try:
             images.append(read_image(data.records[index].path))
         except DataError as error:
-            _log.warning("Left out of %s: %s", path, error)
+            _log.warning("Omitted from %s: %s", path, error)
             continue
         records.append(data.records[index])
-        found.append(detections[index])
+        shown.append(detections[index])
     if not images:
         raise DataError(f"Expected images to draw in {path}, got none that can be read of {len(data.records)}.")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    draw_detection_grid(images, found, records, data.class_names, min_score=min_score).save(path)
+    _save(draw_detection_grid(images, shown, records, data.class_names, min_score=min_score), path)
 
 
 def draw_detection_grid(
     images: Sequence[np.ndarray],
-    detections: Sequence[Detections],
-    truths: Sequence[ImageRecord],
+    detections: Sequence[ScoredBoxes],
+    ground_truth: Sequence[ImageRecord],
     class_names: Sequence[str],
     *,
     min_score: float = SHOWN_SCORE,
     columns: int = _COLUMNS,
 ) -> Image.Image:
-    """Draws pairs of images, found boxes on the left, labeled ones on the right, with a legend below.
+    """Draws pairs of images, predictions on the left and ground truth on the right, and a legend.
 
     Args:
         images: Uint8 `[H, W, 3]` RGB, of any sizes, at least one.
-        detections: What was found in each, in its pixels.
-        truths: The labels of each; boxes to be ignored are gray.
+        detections: The predictions for each image, in its pixels.
+        ground_truth: The record of each image; ignored boxes are gray.
         class_names: Names in label order.
-        min_score: Leaves out detections below this score.
-        columns: Pairs in a row.
+        min_score: Omits detections below this score.
+        columns: Pairs per row.
 
     Raises:
-        DataError: There is no image, or the boxes cannot be drawn (see `keras_lightdet.draw`).
+        DataError: There is no image, or the boxes cannot be drawn (see `draw_detection`).
     """
     if not images:
         raise DataError("Expected at least one image to draw, got none.")
     pairs = [
-        _pair(image, found, truth, class_names, min_score)
-        for image, found, truth in zip(images, detections, truths, strict=True)
+        _detection_pair(image, predictions, record, class_names, min_score)
+        for image, predictions, record in zip(images, detections, ground_truth, strict=True)
     ]
     columns, width = min(columns, len(pairs)), max(pair.width for pair in pairs)
-    pairs = [stacked([pair, Image.new("RGB", (width, 0))], 0) for pair in pairs]
-    rows = in_rows(pairs, columns)
-    return framed(stacked([*rows, _legend(detections, truths, class_names, min_score, rows[0].width)]))
+    padded = [stack_vertically([pair, Image.new("RGB", (width, 0))], 0) for pair in pairs]
+    rows = make_rows(padded, columns)
+    legend = _detection_legend(detections, ground_truth, class_names, min_score, rows[0].width)
+    return add_border(stack_vertically([*rows, legend]))
 
 
 def save_segmentation_grid(
-    data: SegmentationData, found: Mapping[int, np.ndarray], path: str | os.PathLike, *, columns: int = _COLUMNS
+    data: SegmentationData, predictions: Mapping[int, np.ndarray], path: StrPath, *, columns: int = _COLUMNS
 ) -> None:
-    """Writes a sheet of found labels beside the true ones, with a legend below.
+    """Writes an image of predicted labels beside the ground truth, with a legend.
 
     Args:
         data: The labeled images.
-        found: By index of the record: labels, uint8 of the image's size.
-        path: The image file to write; its folder is made.
-        columns: Pairs in a row.
+        predictions: Labels by index of the record, uint8 of the image's size.
+        path: The image file to write; its folder is created.
+        columns: Pairs per row.
 
     Raises:
-        DataError: There is none, or an image or its labels cannot be read.
+        DataError: There are no predictions, or an image or its labels cannot be read.
     """
-    if not found:
+    if not predictions:
         raise DataError(f"Expected images to draw in {path}, got none.")
     pairs, shown = [], []
-    for index, labels in found.items():
-        image, truth = read_image(data.records[index].path), data.read_labels(index)
-        size = tile_size(*image.shape[:2], _TILE)
+    for index, labels in predictions.items():
+        image, ground_truth = read_image(data.records[index].path), data.read_labels(index)
+        size = tile_size(image.shape[0], image.shape[1], _TILE)
         tiles = [
-            captioned(draw_segmentation(image, one).resize(size, Image.Resampling.BICUBIC), caption)
-            for one, caption in ((labels, "found"), (truth, "labeled"))
+            add_caption(draw_segmentation(image, values).resize(size, Image.Resampling.BICUBIC), caption)
+            for values, caption in ((labels, "prediction"), (ground_truth, "ground truth"))
         ]
-        pairs.append(stacked([text_line(os.path.basename(data.records[index].path)), beside(tiles)]))
-        shown += [labels, truth]
-    rows = in_rows(pairs, columns)
+        title = text_line(os.path.basename(data.records[index].path))
+        pairs.append(stack_vertically([title, stack_horizontally(tiles)]))
+        shown += [labels, ground_truth]
+    rows = make_rows(pairs, columns)
     legend = legend_lines(present_classes(shown, data.class_names), rows[0].width)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    framed(stacked([*rows, *legend])).save(path)
+    _save(add_border(stack_vertically([*rows, *legend])), path)
 
 
-def _pair(
-    image: np.ndarray, found: Detections, truth: ImageRecord, class_names: Sequence[str], min_score: float
+def _detection_pair(
+    image: np.ndarray, detections: ScoredBoxes, record: ImageRecord, class_names: Sequence[str], min_score: float
 ) -> Image.Image:
     height, width = image.shape[:2]
     size = tile_size(height, width, _TILE)
+    scale = size[0] / width, size[1] / height
     tile = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-    factors = np.array([size[0] / width, size[1] / height] * 2, np.float32)
-    found = dataclasses.replace(found, boxes=np.asarray(found.boxes) * factors)
-    truth = dataclasses.replace(truth, boxes=np.asarray(truth.boxes) * factors)
-    shown = int(np.sum(np.asarray(found.scores) >= min_score))
-    to_find = int(np.sum(~np.asarray(truth.ignore, bool)))
-    left = captioned(draw(tile, found, class_names, min_score=min_score), f"found: {shown}")
-    right = captioned(draw(tile, None, class_names, truth=truth), f"labeled: {to_find}")
-    return stacked([text_line(os.path.basename(truth.path)), beside([left, right])])
+    predicted = draw_on_canvas(tile.copy(), scale, detections, class_names, None, min_score)
+    labeled = draw_on_canvas(tile, scale, None, class_names, record, min_score)
+    num_shown = int(np.sum(np.asarray(detections.scores) >= min_score))
+    num_labeled = int(np.sum(~np.asarray(record.ignore, bool)))
+    tiles = [add_caption(predicted, f"predictions: {num_shown}"), add_caption(labeled, f"ground truth: {num_labeled}")]
+    return stack_vertically([text_line(os.path.basename(record.path)), stack_horizontally(tiles)])
 
 
-def _legend(
-    detections: Sequence[Detections],
-    truths: Sequence[ImageRecord],
+def _detection_legend(
+    detections: Sequence[ScoredBoxes],
+    records: Sequence[ImageRecord],
     class_names: Sequence[str],
     min_score: float,
     width: int,
 ) -> Image.Image:
-    """Names the colors that occur, in as many lines as they need."""
-    present = set()
-    for found, truth in zip(detections, truths, strict=True):
-        present |= {*map(int, found.labels[found.scores >= min_score]), *map(int, truth.labels)}
+    """Returns the names of the classes that occur, in as many lines as needed, and a note."""
+    present: set[int] = set()
+    for predictions, record in zip(detections, records, strict=True):
+        present |= {*map(int, predictions.labels[predictions.scores >= min_score]), *map(int, record.labels)}
     entries = [(class_names[label], class_color(label)) for label in sorted(present)]
-    if any(np.any(truth.ignore) for truth in truths):
-        entries.append(("not scored", IGNORED_COLOR))
-    note = text_line(f"solid: found, score at least {min_score:.2f}; dashed: labeled")
-    return stacked([*legend_lines(entries, width), note])
+    if any(np.any(record.ignore) for record in records):
+        entries.append((IGNORED_NAME, IGNORED_COLOR))
+    note = text_line(f"solid: predictions with a score of at least {min_score:.2f}; dashed: ground truth")
+    return stack_vertically([*legend_lines(entries, width), note])
+
+
+def _save(image: Image.Image, path: StrPath) -> None:
+    path = expand_user(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from evaluation_cases import detection_data, found, record
+from evaluation_cases import detection_data, detections_of, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -30,7 +30,7 @@ def extent(mask):
 
 def test_a_box_is_drawn_on_its_own_pixels_and_the_image_is_left_alone():
     picture = gray(640, 480)
-    image = draw(picture, found([[200, 150, 420, 300]], [0.876], [1]), NAMES)
+    image = draw(picture, detections_of([[200, 150, 420, 300]], [0.876], [1]), NAMES)
     assert image.size == (640, 480) and image.mode == "RGB"
     assert (picture == GREY).all()
     mask = mask_of(image, class_color(1))
@@ -45,7 +45,7 @@ def test_a_box_is_drawn_on_its_own_pixels_and_the_image_is_left_alone():
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (4000, 3000), (3000, 500), (320, 2000)])
 def test_lines_and_letters_grow_with_the_image(width, height):
     box = [width // 4, height // 3, 3 * width // 4, 2 * height // 3]
-    mask = mask_of(draw(gray(width, height), found([box], [0.5], [0]), NAMES), class_color(0))
+    mask = mask_of(draw(gray(width, height), detections_of([box], [0.5], [0]), NAMES), class_color(0))
     line = mask[height // 2].sum() / 2
     label_height = box[1] - extent(mask)[1]
     assert line == max(2, round(max(width, height) / 320))
@@ -55,7 +55,7 @@ def test_lines_and_letters_grow_with_the_image(width, height):
 @pytest.mark.parametrize(("width", "height", "factor"), [(20, 10, 16), (100, 60, 4), (319, 200, 2), (320, 10, 1)])
 def test_small_images_are_enlarged_by_a_whole_factor(width, height, factor):
     box = [width // 4, 1, width // 2, height - 1]
-    image = draw(gray(width, height), found([box], [0.5], [0]), NAMES)
+    image = draw(gray(width, height), detections_of([box], [0.5], [0]), NAMES)
     assert image.size == (width * factor, height * factor) and max(image.size) >= MIN_SIDE
     mask = mask_of(image, class_color(0))
     assert mask[height * factor - factor - 1, box[0] * factor : box[2] * factor].any()
@@ -70,7 +70,7 @@ corner = st.floats(-300, 900, allow_nan=False)
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=8), st.integers(1, 700), st.integers(1, 700))
 def test_any_box_on_any_image_is_drawn(corners, width, height):
     boxes = [[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners]
-    image = draw(gray(width, height), found(boxes, [0.5] * len(boxes), [2] * len(boxes)), NAMES)
+    image = draw(gray(width, height), detections_of(boxes, [0.5] * len(boxes), [2] * len(boxes)), NAMES)
     factor = image.width // width
     assert image.size == (width * factor, height * factor)
     if boxes:
@@ -81,7 +81,7 @@ def test_any_box_on_any_image_is_drawn(corners, width, height):
 @pytest.mark.parametrize("y", [-50, 0, 3, 240, 477, 900])
 def test_the_whole_label_lies_inside_wherever_its_box_is(x, y):
     def changed_pixels(x, y):
-        image = draw(gray(640, 480), found([[x, y, x + 1, y + 1]], [0.5], [0]), NAMES)
+        image = draw(gray(640, 480), detections_of([[x, y, x + 1, y + 1]], [0.5], [0]), NAMES)
         return (np.asarray(image) != GREY).any(axis=2).sum()
 
     # One pixel more or less: the box itself, where the label covers it.
@@ -90,7 +90,7 @@ def test_the_whole_label_lies_inside_wherever_its_box_is(x, y):
 
 def test_the_best_label_lies_on_top_and_labels_keep_off_each_other():
     boxes = [[100, 100, 300, 300], [100, 100, 300, 300], [100, 100, 300, 300]]
-    image = draw(gray(640, 480), found(boxes, [0.5, 0.9, 0.7], [0, 1, 2]), NAMES)
+    image = draw(gray(640, 480), detections_of(boxes, [0.5, 0.9, 0.7], [0, 1, 2]), NAMES)
     edge = np.asarray(image)[200, 100]
     assert tuple(edge) == class_color(1)
     filled = [mask_of(image, class_color(label)).sum() for label in (0, 2)]
@@ -99,29 +99,29 @@ def test_the_best_label_lies_on_top_and_labels_keep_off_each_other():
 
 def test_a_name_wider_than_the_image_is_cut_and_odd_names_are_drawn():
     names = ("a class name that goes on and on " * 5, "two\nlines", "ö 猫")
-    image = draw(gray(400, 300), found([[50, 50, 90, 90]] * 3, [0.9, 0.8, 0.7], [0, 1, 2]), names)
+    image = draw(gray(400, 300), detections_of([[50, 50, 90, 90]] * 3, [0.9, 0.8, 0.7], [0, 1, 2]), names)
     assert all(mask_of(image, class_color(label)).any() for label in range(3))
 
 
 def test_low_scores_are_left_out_on_request():
-    answer = found([[10, 10, 90, 90], [200, 200, 300, 300]], [0.9, 0.2], [0, 1])
+    answer = detections_of([[10, 10, 90, 90], [200, 200, 300, 300]], [0.9, 0.2], [0, 1])
     image = draw(gray(640, 480), answer, NAMES, min_score=0.3)
     assert mask_of(image, class_color(0)).any() and not mask_of(image, class_color(1)).any()
 
 
 def test_truth_is_dashed_and_gray_where_ignored():
-    truth = record([[100, 100, 300, 300], [400, 100, 600, 300]], [1, 1], ignore=[False, True])
-    image = draw(gray(640, 480), found([], [], []), NAMES, truth=truth)
+    ground_truth = record([[100, 100, 300, 300], [400, 100, 600, 300]], [1, 1], ignore=[False, True])
+    image = draw(gray(640, 480), detections_of([], [], []), NAMES, ground_truth=ground_truth)
     line = mask_of(image, class_color(1))[100:300, 100]
     assert 0.4 < line.mean() < 0.6
     assert extent(mask_of(image, class_color(1))) == (100, 100, 300, 300), "no label beside detections"
     assert extent(mask_of(image, IGNORED_COLOR)) == (400, 100, 600, 300)
-    alone = draw(gray(640, 480), None, NAMES, truth=truth)
+    alone = draw(gray(640, 480), None, NAMES, ground_truth=ground_truth)
     assert mask_of(alone, class_color(1)).sum() > mask_of(image, class_color(1)).sum()
 
 
 def test_names_come_from_the_detections_and_paths_and_pillow_images_are_taken(tmp_path):
-    answer = found([[10, 40, 90, 90]], [0.9], [0], class_names=("cat",))
+    answer = detections_of([[10, 40, 90, 90]], [0.9], [0], class_names=("cat",))
     path = tmp_path / "image.png"
     Image.fromarray(gray(400, 300)).save(path)
     expected = np.asarray(draw(gray(400, 300), answer))
@@ -141,12 +141,12 @@ def test_colors_of_twenty_classes_differ_and_carry_readable_text():
 @pytest.mark.parametrize(
     ("answer", "names"),
     [
-        (found([[0, 0, float("nan"), 9]], [0.9], [0]), "finite"),
-        (found([[0, 0, 9, 9]], [float("inf")], [0]), "finite"),
-        (found([[0, 0, 9, 9]], [0.9], [3]), "label 3"),
-        (found([[0, 0, 9, 9]], [0.9], [-1]), "label -1"),
-        (found([[0, 0, 9, 9]], [0.9], [0, 1]), "2 labels"),
-        (found([[0, 0, 9, 9]], [], [0]), "finite score"),
+        (detections_of([[0, 0, float("nan"), 9]], [0.9], [0]), "finite"),
+        (detections_of([[0, 0, 9, 9]], [float("inf")], [0]), "finite"),
+        (detections_of([[0, 0, 9, 9]], [0.9], [3]), "label 3"),
+        (detections_of([[0, 0, 9, 9]], [0.9], [-1]), "label -1"),
+        (detections_of([[0, 0, 9, 9]], [0.9], [0, 1]), "2 labels"),
+        (detections_of([[0, 0, 9, 9]], [], [0]), "finite score"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(answer, names):
@@ -156,7 +156,7 @@ def test_what_cannot_be_drawn_is_refused(answer, names):
 
 def test_what_is_no_image_is_refused():
     with pytest.raises(DataError, match=r"\[8, 8\]. Convert it to RGB"):
-        draw(np.zeros((8, 8), np.uint8), found([], [], []), NAMES)
+        draw(np.zeros((8, 8), np.uint8), detections_of([], [], []), NAMES)
 
 
 def grid_case(tmp_path, sizes=((640, 480), (50, 80), (200, 100))):
@@ -166,7 +166,7 @@ def grid_case(tmp_path, sizes=((640, 480), (50, 80), (200, 100))):
         Image.fromarray(gray(width, height)).save(path)
         box = [width // 4, height // 4, width // 2, height // 2]
         records.append(record([box], [1], width=width, height=height, path=str(path)))
-        answers.append(found([box, box], [0.9, 0.1], [2, 0]))
+        answers.append(detections_of([box, box], [0.9, 0.1], [2, 0]))
     return detection_data(records, NAMES), answers
 
 
