@@ -1,0 +1,138 @@
+"""All models by name: their published variants, and the right model for any weights file."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from keras_lightdet import backbones, models
+from keras_lightdet.backbones import (
+    efficientnet,
+    mobile_spinenet,
+    resnet,
+    shufflenet_v2,
+    snet,
+    spinenet,
+    xception_dfanet,
+)
+from keras_lightdet.classification.model import DEFAULT_SIZE, Classifier
+from keras_lightdet.detection import DetectorModel
+from keras_lightdet.errors import WeightsError
+from keras_lightdet.segmentation import SegmentationModel
+from keras_lightdet.types import Size
+from keras_lightdet.weights import load_weights, read_record, resolve_weights
+
+Task = Literal["detection", "segmentation", "classification"]
+
+SEGMENTERS = ("BiSeNet", "DFANet")
+MODELS: dict[str, Callable[..., DetectorModel | SegmentationModel]] = {
+    name: getattr(models, name) for name in models.__all__
+}
+# By backbone with a classifier: the argument that selects a published size, and its values.
+CLASSIFIERS: dict[str, tuple[str, Collection[Any]]] = {
+    "EfficientNet": ("variant", efficientnet.VARIANTS),
+    "MobileNetV2": ("width", (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)),
+    "MobileSpineNet": ("variant", mobile_spinenet.VARIANTS),
+    "ResNet": ("depth", resnet.VARIANTS),
+    "SNet": ("variant", snet.VARIANTS),
+    "ShuffleNetV2": ("width", shufflenet_v2.VARIANTS),
+    "SpineNet": ("variant", spinenet.VARIANTS),
+    "Xception39": ("", ()),
+    "XceptionDFANet": ("variant", xception_dfanet.VARIANTS),
+    "XceptionLight": ("", ()),
+}
+
+
+@dataclass(frozen=True)
+class ModelVariant:
+    """A published size of a model.
+
+    Attributes:
+        builder: Name of the function that builds it; a classifier's is in `keras_lightdet.backbones`.
+        variant: Name of the size; "" for a model of one size.
+        options: The builder's arguments that select it, such as `{"variant": "d0"}`.
+        input_size: `(height, width)` in pixels; for classifiers that of ImageNet's evaluations.
+        task: What it predicts.
+    """
+
+    builder: str
+    variant: str
+    options: Mapping[str, Any]
+    input_size: Size
+    task: Task
+
+
+def list_variants(builder: str | None = None) -> list[ModelVariant]:
+    """Lists the published sizes of detectors, segmenters and classifiers.
+
+    Args:
+        builder: Name of a builder, such as "EfficientDet" or "ResNet"; `None` for all.
+
+    Raises:
+        ValueError: If there is no such builder.
+    """
+    names = [*MODELS, *CLASSIFIERS]
+    if builder is not None and builder not in names:
+        raise ValueError(f"Expected builder to be one of {names}, got {builder!r}.")
+    variants = [variant for name in MODELS for variant in _model_variants(name)]
+    variants += [variant for name in CLASSIFIERS for variant in _classifier_variants(name)]
+    return [variant for variant in variants if builder in (None, variant.builder)]
+
+
+def load_model(weights: str | Path) -> DetectorModel | SegmentationModel | Classifier:
+    """Builds the detector, segmenter or classifier that a weights file is of, and loads the weights.
+
+    Args:
+        weights: A `.weights.h5` with its record, or its `https` address with `#sha256=`, see `weights.resolve_weights`.
+
+    Raises:
+        WeightsError: If the file or its record is missing or damaged, or this package has no such model.
+    """
+    path = resolve_weights(weights)
+    record = read_record(path)
+    options = dict(record["architecture"])
+    name = options.pop("builder", None)
+    if name in MODELS:
+        return MODELS[name](weights=path)
+    if name not in CLASSIFIERS:
+        raise WeightsError(
+            f"Expected {path} to be weights of one of {[*MODELS, *CLASSIFIERS]}, got {name!r}. Build the model in "
+            "Python and call keras_lightdet.weights.load_weights(model, path)."
+        )
+    try:
+        classifier: Classifier = getattr(backbones, name)(**options, num_classes=len(record["class_names"]))
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"Expected {path} to have the record of a {name}, but: {error}. Copy it again.") from error
+    classifier.class_names = tuple(record["class_names"])
+    load_weights(classifier, path)
+    return classifier
+
+
+def _model_variants(name: str) -> list[ModelVariant]:
+    build = MODELS[name]
+    default_shape = inspect.signature(build).parameters["input_shape"].default
+    rows: Mapping[str, Any] = importlib.import_module(build.__module__).VARIANTS
+    task: Task = "segmentation" if name in SEGMENTERS else "detection"
+    return [
+        ModelVariant(name, key, {"variant": key}, getattr(row, "input_shape", default_shape)[:2], task)
+        for key, row in rows.items()
+    ]
+
+
+def _classifier_variants(name: str) -> list[ModelVariant]:
+    argument, values = CLASSIFIERS[name]
+    if not values:
+        return [ModelVariant(name, "", {}, DEFAULT_SIZE, "classification")]
+    return [
+        ModelVariant(name, str(value), {argument: value}, _classifier_size(name, value), "classification")
+        for value in values
+    ]
+
+
+def _classifier_size(name: str, value: Any) -> Size:
+    if name != "EfficientNet":
+        return DEFAULT_SIZE
+    side = efficientnet.VARIANTS[value].resolution
+    return side, side
