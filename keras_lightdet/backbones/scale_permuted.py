@@ -123,7 +123,7 @@ def upsample(
 
     The result is cropped where the sides of the finer map are not multiples of those of the coarser one.
     """
-    x = NearestUpsample2D(2 ** (from_level - to_level), name=f"{name}_enlarge")(x)
+    x = NearestUpsample2D(2 ** (from_level - to_level), name=f"{name}_upsample")(x)
     step = 2**to_level
     return CropToMatch(name=f"{name}_crop")(x, images[:, ::step, ::step, :1])
 

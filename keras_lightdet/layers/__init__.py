@@ -1,4 +1,4 @@
-"""Blocks that two or more networks share."""
+"""Layers and blocks that two or more networks share."""
 
 from keras_lightdet.layers.batch_norm import FusedBatchNormalization
 from keras_lightdet.layers.conv import (

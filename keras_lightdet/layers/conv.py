@@ -1,4 +1,4 @@
-"""Convolution, batch norm and activation: the unit every network here is made of."""
+"""Convolution, batch norm and activation: the unit of all networks of the package."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,16 @@ import keras
 from keras import layers, ops
 
 from keras_lightdet.layers.batch_norm import FusedBatchNormalization
+from keras_lightdet.types import Tensor
 
 PADDINGS = ("same", "symmetric")
 
 
 class NormSpec(NamedTuple):
-    """The numbers of a batch norm.
+    """The settings of a batch norm.
 
     Attributes:
-        momentum: Share of the moving averages that one step keeps.
+        momentum: Of the moving averages, as Keras defines it.
         epsilon: Added to the variance.
     """
 
@@ -23,18 +24,18 @@ class NormSpec(NamedTuple):
 
 
 NORM = NormSpec()
-TORCH_NORM = NormSpec(momentum=0.9, epsilon=1e-5)  # PyTorch's defaults; its momentum is the share that is replaced
+TORCH_NORM = NormSpec(momentum=0.9, epsilon=1e-5)  # PyTorch's defaults; its momentum is 1 minus Keras'
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 class StridedPointwiseConv2D(layers.Conv2D):
-    """A bias-free 1x1 convolution with a stride, which training takes as a choice of pixels and a plain one.
+    """A bias-free 1x1 convolution with a stride; in training, strided slicing and a convolution of stride 1.
 
-    TensorFlow 2.21 overwrites foreign memory in the gradient of the convolution of stride 2 over 8 channels (with
-    oneDNN, on a CPU), which ends in a segmentation fault. At inference, and in a .tflite, it is one operation.
+    In TensorFlow 2.21 the gradient of a 1x1 convolution of stride 2 over 8 channels writes out of bounds (with oneDNN,
+    on a CPU), which causes a segmentation fault. At inference, and in a .tflite, the layer is one operation.
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Convolves `[B, H, W, C]` to `[B, ceil(H / stride), ceil(W / stride), filters]`."""
         if not training:
             return super().call(inputs)
@@ -43,17 +44,17 @@ class StridedPointwiseConv2D(layers.Conv2D):
 
 
 def he_normal() -> keras.initializers.Initializer:
-    """He et al. 2015 by fan-out: Keras counts all channels of a depthwise kernel as its fan-in."""
+    """Returns the initializer of He et al. 2015 by fan-out: the fan-in of a depthwise kernel in Keras is too large."""
     return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="truncated_normal")
 
 
 def batch_norm(x: keras.KerasTensor, *, norm: NormSpec = NORM, name: str) -> keras.KerasTensor:
-    """Normalizes over the batch; statistics are those of all replicas under a distribution strategy."""
+    """Adds batch norm, synchronized over replicas under a distribution strategy."""
     return FusedBatchNormalization(momentum=norm.momentum, epsilon=norm.epsilon, name=name)(x)
 
 
 def activate(x: keras.KerasTensor, activation: str | None, *, name: str) -> keras.KerasTensor:
-    """Applies a Keras activation by name; `None` leaves `x` as it is, "leaky_relu" has slope 0.1."""
+    """Adds an activation by its Keras name; `None` adds none, "leaky_relu" has slope 0.1."""
     if activation is None:
         return x
     if activation == "leaky_relu":
@@ -79,27 +80,27 @@ def conv_bn_act(
         x: `[B, H, W, C]`.
         filters: Channels of the result.
         kernel_size: Side of the square kernel, odd.
-        strides: Step in both directions.
-        activation: Keras name, or `None` for a linear unit.
+        strides: Stride in both directions.
+        activation: Keras name, or `None` for none.
         name: Prefix of the layers' names.
-        padding: "same" is TensorFlow's, whose border depends on the size: a step of 2 on an even one pads the far
-            sides only. "symmetric" pads both sides alike, as PyTorch does with `kernel_size // 2`.
-        dilation: Distance of the kernel's taps.
+        padding: "same" is TensorFlow's, which depends on the size: with stride 2 and an even size it pads only the
+            bottom and the right. "symmetric" pads `dilation * (kernel_size // 2)` on all sides, as PyTorch does.
+        dilation: Dilation of the kernel.
         norm: Momentum and epsilon of the batch norm.
 
     Returns:
         `[B, ceil(H / strides), ceil(W / strides), filters]`.
 
     Raises:
-        ValueError: If the padding is none of the two.
+        ValueError: If the padding is unknown.
     """
-    x, border = _pad(x, kernel_size, strides, dilation, padding, name=f"{name}_pad")
+    x, padding = _pad(x, kernel_size, strides, dilation, padding, name=f"{name}_pad")
     conv = StridedPointwiseConv2D if kernel_size == 1 and strides > 1 else layers.Conv2D
     x = conv(
         filters,
         kernel_size,
         strides,
-        padding=border,
+        padding=padding,
         dilation_rate=dilation,
         use_bias=False,
         kernel_initializer=he_normal(),
@@ -118,7 +119,7 @@ def depthwise_bn_act(
     padding: str = "same",
     norm: NormSpec = NORM,
 ) -> keras.KerasTensor:
-    """Adds a bias-free depthwise convolution, batch norm and activation; as `conv_bn_act` otherwise."""
+    """Adds a bias-free depthwise convolution, batch norm and activation; see `conv_bn_act` for the arguments."""
     x = depthwise_conv(x, kernel_size, strides, name=name, padding=padding)
     return activate(batch_norm(x, norm=norm, name=f"{name}_bn"), activation, name=f"{name}_act")
 
@@ -126,17 +127,17 @@ def depthwise_bn_act(
 def depthwise_conv(
     x: keras.KerasTensor, kernel_size: int = 3, strides: int = 1, *, name: str, padding: str = "same"
 ) -> keras.KerasTensor:
-    """Adds a bias-free depthwise convolution alone; as `conv_bn_act` otherwise."""
-    x, border = _pad(x, kernel_size, strides, 1, padding, name=f"{name}_pad")
+    """Adds only a bias-free depthwise convolution; see `conv_bn_act` for the arguments."""
+    x, padding = _pad(x, kernel_size, strides, 1, padding, name=f"{name}_pad")
     return layers.DepthwiseConv2D(
-        kernel_size, strides, padding=border, use_bias=False, depthwise_initializer=he_normal(), name=f"{name}_conv"
+        kernel_size, strides, padding=padding, use_bias=False, depthwise_initializer=he_normal(), name=f"{name}_conv"
     )(x)
 
 
 def _pad(
     x: keras.KerasTensor, kernel_size: int, strides: int, dilation: int, padding: str, *, name: str
 ) -> tuple[keras.KerasTensor, str]:
-    """Pads where "symmetric" differs from "same", for steps above 1 only; returns what is left for Keras to pad."""
+    """Pads where "symmetric" differs from "same"; returns the padding for Keras' convolution, too."""
     if padding not in PADDINGS:
         raise ValueError(f"Expected padding to be one of {PADDINGS}, got {padding!r}.")
     if padding == "same" or strides == 1 or kernel_size == 1:

@@ -1,4 +1,4 @@
-"""The heads of RetinaNet and EfficientDet: two small networks that slide over every level of a pyramid."""
+"""The heads of RetinaNet and EfficientDet: a class network and a box network, shared by all levels of a pyramid."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_lightdet.layers.conv import NormSpec, activate, batch_norm
 
-CLASS_PRIOR = 0.01  # score of every class at the start (Lin et al. 2017, section 4.1)
+CLASS_PRIOR = 0.01  # initial score of every class (Lin et al. 2017, section 4.1)
 
 
 def dense_heads(
@@ -26,24 +26,23 @@ def dense_heads(
 ) -> dict[str, keras.KerasTensor]:
     """Adds the class network and the box network (Lin et al. 2017, section 4, figs. 3c and 3d).
 
-    Convolutions have the same weights on all levels. Batch norms do not: levels differ in their statistics (Tan et al.
-    2020, released code).
+    All levels share the convolutions. Each level has its own batch norms, because statistics differ (Tan et al. 2020,
+    released code).
 
     Args:
         pyramid: Maps `[B, H, W, C]` by level, fine to coarse.
-        num_classes: Classes to tell apart.
-        per_cell: Anchors at each cell.
+        num_classes: Number of classes.
+        per_cell: Anchors per cell.
         width: Channels of the 3x3 convolutions.
-        repeats: Of them before each prediction.
-        separable: Whether the 3x3 convolutions, predictions too, are depthwise and then 1x1.
+        repeats: Number of 3x3 convolutions before each prediction.
+        separable: Whether the 3x3 convolutions, those of the predictions too, are depthwise separable.
         activation: Keras name.
-        norm: Momentum and epsilon of the batch norms; `None` has none.
+        norm: Momentum and epsilon of the batch norms; `None` for none.
         initializer: Of all kernels.
-        use_bias: Whether the convolutions before the predictions have biases; predictions do.
+        use_bias: Whether the convolutions before the predictions have biases; the predictions always have.
 
     Returns:
-        Float32 `{"box_deltas" [B, N, 4], "class_logits" [B, N, num_classes]}`: level by level, row by row, cell by
-        cell, anchor by anchor.
+        Float32 `{"box_deltas" [B, N, 4], "class_logits" [B, N, num_classes]}`, ordered by level, row, column, anchor.
     """
     conv = layers.SeparableConv2D if separable else layers.Conv2D
     if separable:
@@ -52,16 +51,16 @@ def dense_heads(
         kernels = {"kernel_initializer": initializer}
     prior = keras.initializers.Constant(-math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
     raw = {}
-    for part, key, depth, bias in (("box", "box_deltas", 4, "zeros"), ("class", "class_logits", num_classes, prior)):
+    for task, key, depth, bias in (("box", "box_deltas", 4, "zeros"), ("class", "class_logits", num_classes, prior)):
         trunk = [
-            conv(width, 3, padding="same", use_bias=use_bias, **kernels, name=f"{part}_net_conv{step}")
+            conv(width, 3, padding="same", use_bias=use_bias, **kernels, name=f"{task}_net_conv{step}")
             for step in range(1, repeats + 1)
         ]
-        predict = conv(depth * per_cell, 3, padding="same", **kernels, bias_initializer=bias, name=f"predict_{part}")
+        predict = conv(depth * per_cell, 3, padding="same", **kernels, bias_initializer=bias, name=f"predict_{task}")
         rows = []
         for level, x in pyramid.items():
             x = predict(_tower(x, trunk, activation, norm, level.lower()))
-            rows.append(layers.Reshape((-1, depth), name=f"predict_{part}_{level.lower()}_rows")(x))
+            rows.append(layers.Reshape((-1, depth), name=f"predict_{task}_{level.lower()}_rows")(x))
         raw[key] = layers.Concatenate(axis=1, dtype="float32", name=key)(rows)
     return raw
 
@@ -69,7 +68,7 @@ def dense_heads(
 def _tower(
     x: keras.KerasTensor, trunk: Sequence[layers.Layer], activation: str, norm: NormSpec | None, level: str
 ) -> keras.KerasTensor:
-    """The shared convolutions, each followed by the level's own batch norm."""
+    """Adds the shared convolutions, each followed by the level's own batch norm and the activation."""
     for conv in trunk:
         name = f"{conv.name}_{level}"
         x = conv(x)

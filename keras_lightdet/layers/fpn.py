@@ -1,4 +1,4 @@
-"""Feature pyramid network: coarse maps, which know what is there, enlarged and added to fine ones, which know where."""
+"""Feature pyramid network: upsampled coarse maps, rich in semantics, are added to fine ones, rich in position."""
 
 from collections.abc import Mapping
 
@@ -13,13 +13,13 @@ def fpn(
 ) -> dict[str, keras.KerasTensor]:
     """Adds the top-down path with lateral connections (fig. 3): no batch norm, no activation.
 
-    A map of odd side is half of the finer one rounded up. Doubled and cut at the bottom and the right it takes the
-    pixels that PyTorch's nearest interpolation takes, `floor(i * coarse / fine)`.
+    The sides of a map are half of those of the finer one, rounded up. An upsampled map is cropped at the bottom and the
+    right, which takes the pixels of PyTorch's nearest interpolation, `floor(i * coarse / fine)`.
 
     Args:
         features: Maps `[B, H, W, C]` by level, fine to coarse, each half as large as the one before.
         width: Channels of every level.
-        extra_level: Whether every second pixel of the coarsest map makes one level more (footnote 2): "P6" after "P5".
+        extra_level: Whether subsampling the coarsest map by 2 gives one more level (footnote 2): "P6" after "P5".
         name: Prefix of the layers' names: `fpn_p2_lateral`, `fpn_p2_out`, ..
 
     Returns:
@@ -29,17 +29,18 @@ def fpn(
         Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017.
     """
 
-    def conv(x: keras.KerasTensor, kernel_size: int, part: str) -> keras.KerasTensor:
-        spread = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
-        return layers.Conv2D(width, kernel_size, padding="same", kernel_initializer=spread, name=f"{name}_{part}")(x)
+    def conv(x: keras.KerasTensor, kernel_size: int, suffix: str) -> keras.KerasTensor:
+        uniform = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
+        return layers.Conv2D(width, kernel_size, padding="same", kernel_initializer=uniform, name=f"{name}_{suffix}")(x)
 
-    merged, coarser = {}, None
-    for level in reversed(features):
-        part = level.lower()
-        x = conv(features[level], 1, f"{part}_lateral")
+    merged: dict[str, keras.KerasTensor] = {}
+    coarser = None
+    for level in reversed(list(features)):
+        prefix = level.lower()
+        x = conv(features[level], 1, f"{prefix}_lateral")
         if coarser is not None:
-            enlarged = NearestUpsample2D(2, name=f"{name}_{part}_enlarge")(coarser)
-            x = layers.Add(name=f"{name}_{part}_add")([x, CropToMatch(name=f"{name}_{part}_crop")(enlarged, x)])
+            upsampled = NearestUpsample2D(2, name=f"{name}_{prefix}_upsample")(coarser)
+            x = layers.Add(name=f"{name}_{prefix}_add")([x, CropToMatch(name=f"{name}_{prefix}_crop")(upsampled, x)])
         merged[level] = coarser = x
     pyramid = {level: conv(merged[level], 3, f"{level.lower()}_out") for level in features}
     if extra_level:

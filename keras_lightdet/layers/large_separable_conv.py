@@ -19,16 +19,16 @@ def large_separable_conv(
 ) -> keras.KerasTensor:
     """Adds a `k x 1` then `1 x k` convolution and a `1 x k` then `k x 1` one, summed.
 
-    Convolutions have a bias, no batch norm and no activation in between; kernels start normal with deviation 0.01. All
-    as in the authors' code.
+    As in the authors' code, the convolutions have a bias and no batch norm or activation in between, and kernels are
+    initialized from a normal distribution with standard deviation 0.01.
 
     Args:
         x: `[B, H, W, C]`.
-        mid_channels: Channels between the two convolutions of a branch; in the paper 256 for a large backbone, 64 for a
-            small one.
+        mid_channels: Channels between the two convolutions of a branch; in the paper 256 with a large backbone, 64
+            with a small one.
         out_channels: Channels of the result; in the paper 490 = 10 * 7 * 7.
         kernel_size: k.
-        activation: Of the sum; the authors' code has "relu". `None` for none.
+        activation: Of the sum, `None` for none; in the authors' code "relu".
         name: Prefix of the layers' names.
 
     Returns:
@@ -43,5 +43,5 @@ def large_separable_conv(
 
 
 def _conv(x: keras.KerasTensor, filters: int, kernel_size: tuple[int, int], *, name: str) -> keras.KerasTensor:
-    start = keras.initializers.RandomNormal(stddev=_STDDEV)
-    return layers.Conv2D(filters, kernel_size, padding="same", kernel_initializer=start, name=name)(x)
+    normal = keras.initializers.RandomNormal(stddev=_STDDEV)
+    return layers.Conv2D(filters, kernel_size, padding="same", kernel_initializer=normal, name=name)(x)

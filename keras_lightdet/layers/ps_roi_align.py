@@ -1,18 +1,20 @@
-"""Position-sensitive RoI align: every bin of a region reads channels of its own (Dai et al. 2016, section 2.2)."""
+"""Position-sensitive RoI align: each bin of a region pools its own channels (Dai et al. 2016, section 2.2)."""
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_lightdet.layers.roi_sampling import AxisSamples, batch_indices, roi_bounds, sample_axis
+from keras_lightdet.types import Config, Tensor
 
 REDUCTIONS = ("mean", "max")
 
 
 def ps_roi_align(
-    features: keras.KerasTensor,
-    rois: keras.KerasTensor,
+    features: Tensor,
+    rois: Tensor,
     pool_size: int,
     stride: float,
     *,
@@ -20,28 +22,28 @@ def ps_roi_align(
     reduce: str = "mean",
     aligned: bool = False,
     border: str = "clamp",
-) -> keras.KerasTensor:
-    """Reduces `samples`^2 bilinear samples in each of `pool_size`^2 bins of each region, each bin from its channels.
+) -> Tensor:
+    """Reduces `samples`^2 bilinear samples in each of `pool_size`^2 bins of each region, from the bin's own channels.
 
     torchvision's `ps_roi_align` is `reduce="mean", aligned=True, border="clamp"`. The kernels that the authors of
     Light-Head R-CNN published are `reduce="max", aligned=False, border="zero"`.
 
     Args:
-        features: `[B, H, W, A * pool_size^2]`; channel `(a * pool_size + i) * pool_size + j` serves output `a` in the
-            bin of row `i` and column `j`.
+        features: `[B, H, W, A * pool_size^2]`; channel `(a * pool_size + i) * pool_size + j` is output `a` of the
+            bin in row `i` and column `j`.
         rois: `[B, R, 4]`, xyxy pixels of the network input; padding may be all zeros. No gradient flows to them.
         pool_size: Bins along each side.
-        stride: Pixels of the network input from one pixel of `features` to the next.
+        stride: Stride of `features` in pixels of the network input.
         samples: Samples along each side of a bin.
         reduce: "mean" or "max" over a bin's samples.
-        aligned: Whether regions are moved by half a pixel of the map.
+        aligned: Whether regions are shifted by half a pixel of the map.
         border: "clamp" or "zero", see `sample_axis`.
 
     Returns:
         `[B, R, pool_size, pool_size, A]` of the features' dtype.
 
     Raises:
-        ValueError: Channels that do not divide among the bins, an unknown reduction or border, a count below 1.
+        ValueError: Channels that are not a multiple of the bins, an unknown reduction or border, a count below 1.
     """
     if reduce not in REDUCTIONS:
         raise ValueError(f"Expected reduce to be one of {REDUCTIONS}, got {reduce!r}.")
@@ -52,21 +54,21 @@ def ps_roi_align(
     x_min, y_min, x_max, y_max = roi_bounds(ops.reshape(rois, (-1, 4)), stride, aligned=aligned)
     y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=samples, border=border)
     x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=samples, border=border)
-    # Row of the table = ((image, bin row, bin column), y, x), with one y more than the map has.
-    bin_places = ops.arange(pool_size, dtype="int32") * ((height + 1) * width)
+    # Rows of the table are ordered by image, bin row, bin column, y, x, with one y more than the map has.
+    bin_starts = ops.arange(pool_size, dtype="int32") * ((height + 1) * width)
     start = batch_indices(rois) * (bins * (height + 1) * width)
-    row = y.lower * width + ops.expand_dims(start[:, None] + bin_places * pool_size, -1)
-    column = x.lower + ops.expand_dims(bin_places, -1)
+    row = y.lower * width + ops.expand_dims(start[:, None] + bin_starts * pool_size, -1)
+    column = x.lower + ops.expand_dims(bin_starts, -1)
     table = _pair_table(features, bins)
     pooled = _reduce_samples(table, width, y._replace(lower=row), x._replace(lower=column), reduce)
     return ops.cast(ops.reshape(pooled, (*ops.shape(rois)[:2], pool_size, pool_size, channels // bins)), features.dtype)
 
 
-def _pair_table(features, bins: int):
-    """Lays every pixel and the next of its row side by side, `[B * bins * (H + 1) * W, 2 * A]`, bin by bin.
+def _pair_table(features: Tensor, bins: int) -> Tensor:
+    """Returns each pixel concatenated with its right neighbor, `[B * bins * (H + 1) * W, 2 * A]`, ordered by bin.
 
-    Two look-ups then serve the four corners of a sample. One in a table of all four corners takes longer in a file,
-    where the table is twice as large; a look-up for each corner doubles a step of training under XLA.
+    The four corners of a sample then need two look-ups. A table of all four corners is twice as large and slower in a
+    .tflite; a look-up per corner doubles the duration of a training step under XLA.
     """
     _, height, width, channels = ops.shape(features)
     padded = ops.pad(features, ((0, 0), (0, 1), (0, 1), (0, 0)))
@@ -75,11 +77,12 @@ def _pair_table(features, bins: int):
     return ops.reshape(ops.transpose(pairs, (0, 3, 1, 2)), (-1, 2 * channels // bins))
 
 
-def _reduce_samples(table, width, y: AxisSamples, x: AxisSamples, reduce: str):
-    """Reduces the samples of each bin, float32 `[M * pool_size^2, A]`; `lower` are parts of table rows.
+def _reduce_samples(table: Tensor, width: Tensor, y: AxisSamples, x: AxisSamples, reduce: str) -> Tensor:
+    """Reduces the samples of each bin, float32 `[M * pool_size^2, A]`; table rows are sums of a `y.lower` and a
+    `x.lower`.
 
-    CPUs are slow at a last axis of A numbers. A row of bins is therefore one run of numbers in all products, and the
-    two pixels of a pair are added by a product with zeros and ones (which a GPU may round as it does convolutions).
+    CPUs are slow at a last axis of A values. All products are therefore over whole rows of bins, and a matrix of zeros
+    and ones adds the two pixels of a pair (which a GPU may round as it rounds convolutions).
     """
     _, pool_size, samples = y.lower.shape
     pair = table.shape[-1]
@@ -107,7 +110,7 @@ def _reduce_samples(table, width, y: AxisSamples, x: AxisSamples, reduce: str):
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 class PSRoIAlign(keras.layers.Layer):
-    """`ps_roi_align` in a functional graph: `layer(features, rois)`. Pixels stay float32 under any policy."""
+    """`ps_roi_align` as a layer: `layer(features, rois)`. Regions stay float32 under any dtype policy."""
 
     def __init__(
         self,
@@ -118,20 +121,20 @@ class PSRoIAlign(keras.layers.Layer):
         reduce: str = "mean",
         aligned: bool = False,
         border: str = "clamp",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.pool_size, self.stride, self.samples = pool_size, stride, samples
         self.reduce, self.aligned, self.border = reduce, aligned, border
 
-    def call(self, features, rois):
+    def call(self, features: Tensor, rois: Tensor) -> Tensor:
         """Returns `[B, R, pool_size, pool_size, A]`, see `ps_roi_align`."""
-        return ps_roi_align(features, rois, **self._own())
+        return ps_roi_align(features, rois, **self._options())
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), **self._own()}
+        return {**super().get_config(), **self._options()}
 
-    def _own(self) -> dict:
+    def _options(self) -> Config:
         names = ("pool_size", "stride", "samples", "reduce", "aligned", "border")
         return {key: getattr(self, key) for key in names}

@@ -1,7 +1,11 @@
 """Resizes feature maps: by a power of two, or to the size of another map."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
+
+from keras_lightdet.types import Config, Size, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
@@ -16,16 +20,16 @@ class NearestUpsample2D(keras.layers.UpSampling2D):
         name: Name of the layer.
 
     Raises:
-        ValueError: If the factor is no power of two.
+        ValueError: If the factor is not a power of two.
     """
 
-    def __init__(self, factor: int = 2, *, name: str | None = None, **options):
+    def __init__(self, factor: int = 2, *, name: str | None = None, **options: Any):
         if factor < 1 or factor & (factor - 1):
             raise ValueError(f"Expected factor to be a power of two, got {factor!r}.")
         super().__init__(factor, name=name, **options)
         self.factor = factor
 
-    def call(self, inputs, training: bool = False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Returns `[B, factor * H, factor * W, C]`."""
         if training:
             return super().call(inputs)
@@ -33,7 +37,7 @@ class NearestUpsample2D(keras.layers.UpSampling2D):
             inputs = tf.nn.depth_to_space(tf.concat([inputs] * 4, axis=-1), 2)
         return inputs
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         config = super().get_config()
         return {"factor": self.factor, **{key: config[key] for key in ("name", "dtype", "trainable")}}
@@ -46,35 +50,35 @@ class CropToMatch(keras.layers.Layer):
     An upsampled map is one row or column too large where the finer map has an odd side.
     """
 
-    def call(self, inputs, like):
-        """Returns `[B, H', W', C]`, the size of `like`."""
-        if None not in inputs.shape[1:3] and inputs.shape[1:3] == like.shape[1:3]:
+    def call(self, inputs: Tensor, reference: Tensor) -> Tensor:
+        """Returns `[B, H', W', C]`, the size of `reference`."""
+        if None not in inputs.shape[1:3] and inputs.shape[1:3] == reference.shape[1:3]:
             return inputs  # no op in an exported graph
-        height, width = keras.ops.shape(like)[1:3]
+        height, width = keras.ops.shape(reference)[1:3]
         return inputs[:, :height, :width]
 
-    def compute_output_spec(self, inputs, like):
-        """Returns the shape of `like` with the channels of `inputs`."""
-        return keras.KerasTensor((*like.shape[:3], inputs.shape[-1]), inputs.dtype)
+    def compute_output_spec(self, inputs: keras.KerasTensor, reference: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the shape of `reference` with the channels of `inputs`."""
+        return keras.KerasTensor((*reference.shape[:3], inputs.shape[-1]), inputs.dtype)
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 class ResizeToMatch(keras.layers.Layer):
     """Resizes `[B, H, W, C]` to the height and width of another map, see `resize_maps`."""
 
-    def call(self, inputs, like):
-        """Returns `[B, H', W', C]`, the size of `like`."""
-        return resize_maps(inputs, _size(like))
+    def call(self, inputs: Tensor, reference: Tensor) -> Tensor:
+        """Returns `[B, H', W', C]`, the size of `reference`."""
+        return resize_maps(inputs, _size(reference))
 
-    def compute_output_spec(self, inputs, like):
-        """Returns the shape of `like` with the channels of `inputs`."""
-        return keras.KerasTensor((*like.shape[:3], inputs.shape[-1]), inputs.dtype)
+    def compute_output_spec(self, inputs: keras.KerasTensor, reference: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the shape of `reference` with the channels of `inputs`."""
+        return keras.KerasTensor((*reference.shape[:3], inputs.shape[-1]), inputs.dtype)
 
 
-def resize_maps(maps: tf.Tensor, size: tuple[int, int] | tf.Tensor) -> tf.Tensor:
+def resize_maps(maps: tf.Tensor, size: Size | tf.Tensor) -> tf.Tensor:
     """Resizes `[B, H, W, C]` to `[B, *size, C]`, bilinear with `align_corners=True`.
 
-    The authors of BiSeNet and all known re-implementations of DFANet upsample this way.
+    BiSeNet's authors and all known re-implementations of DFANet upsample in this way.
     """
     if tuple(maps.shape[1:3]) == (tuple(size) if isinstance(size, (tuple, list)) else None):
         return maps  # no op in an exported graph
@@ -83,6 +87,6 @@ def resize_maps(maps: tf.Tensor, size: tuple[int, int] | tf.Tensor) -> tf.Tensor
     return tf.cast(resized, maps.dtype)
 
 
-def _size(maps: tf.Tensor) -> tuple[int, int] | tf.Tensor:
-    size = tuple(maps.shape[1:3])
-    return tf.shape(maps)[1:3] if None in size else size
+def _size(maps: tf.Tensor) -> Size | tf.Tensor:
+    height, width = maps.shape[1:3]
+    return tf.shape(maps)[1:3] if height is None or width is None else (height, width)

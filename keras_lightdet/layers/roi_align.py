@@ -1,35 +1,37 @@
 """RoI align: features of regions by bilinear sampling, from one map or from a pyramid (He et al. 2017, section 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
 from keras_lightdet.layers.roi_sampling import AxisSamples, batch_indices, roi_bounds, sample_axis
+from keras_lightdet.types import Config, Tensor
 
-# The sides of squares on the bound between two levels come out of a root: torchvision's allowance for its rounding.
-_LEVEL_EPSILON = 1e-6
+Bounds: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # x_min, y_min, x_max, y_max, each [M]
+_LEVEL_EPSILON = 1e-6  # torchvision's tolerance for the rounding of the square root in the size of a region
 
 
 def roi_align(
-    features: keras.KerasTensor,
-    rois: keras.KerasTensor,
+    features: Tensor,
+    rois: Tensor,
     pool_size: int,
     stride: float,
     *,
     sampling_ratio: int = 2,
     aligned: bool = False,
-) -> keras.KerasTensor:
+) -> Tensor:
     """Averages `sampling_ratio`^2 bilinear samples in each of `pool_size`^2 bins of each region.
 
     Args:
         features: `[B, H, W, C]`.
         rois: `[B, R, 4]`, xyxy pixels of the network input; padding may be all zeros. No gradient flows to them.
         pool_size: Bins along each side.
-        stride: Pixels of the network input from one pixel of `features` to the next.
+        stride: Stride of `features` in pixels of the network input.
         sampling_ratio: Samples along each side of a bin.
-        aligned: Whether regions are moved by half a pixel of the map (Detectron2). Without, as in the first
-            Detectron, a region is at least one pixel of the map wide and high.
+        aligned: Whether regions are shifted by half a pixel of the map (Detectron2). Otherwise, as in the first
+            Detectron, the width and height of a region are at least one pixel of the map.
 
     Returns:
         `[B, R, pool_size, pool_size, C]` of the features' dtype; samples outside the map count as zero.
@@ -38,8 +40,7 @@ def roi_align(
         ValueError: `pool_size` or `sampling_ratio` below 1.
     """
     _, height, width, channels = ops.shape(features)
-    ends = _at_least_one_pixel(roi_bounds(ops.reshape(rois, (-1, 4)), stride, aligned=aligned), aligned)
-    x_min, y_min, x_max, y_max = ends
+    x_min, y_min, x_max, y_max = _clip_bounds(roi_bounds(ops.reshape(rois, (-1, 4)), stride, aligned=aligned), aligned)
     y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=sampling_ratio)
     x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=sampling_ratio)
     start = batch_indices(rois) * (height * width)
@@ -49,16 +50,16 @@ def roi_align(
 
 
 def multilevel_roi_align(
-    pyramid: Mapping[str, keras.KerasTensor],
-    rois: keras.KerasTensor,
+    pyramid: Mapping[str, Tensor],
+    rois: Tensor,
     pool_size: int,
     *,
     sampling_ratio: int = 2,
     aligned: bool = False,
     canonical_level: int = 4,
     canonical_size: float = 224.0,
-) -> keras.KerasTensor:
-    """Samples each region on the level of its size: `floor(k0 + log2(sqrt(w h) / s0))` (Lin et al. 2017, eq. 1).
+) -> Tensor:
+    """Applies RoI align to the level of each region: `floor(k0 + log2(sqrt(w h) / s0))` (Lin et al. 2017, eq. 1).
 
     Args:
         pyramid: Maps `[B, H_l, W_l, C]` by level, such as `{"P2": .., "P3": .., "P4": .., "P5": ..}`, fine to coarse
@@ -74,24 +75,24 @@ def multilevel_roi_align(
         `[B, R, pool_size, pool_size, C]`; regions too small or too large for all levels use the nearest one.
 
     Raises:
-        ValueError: Levels that do not follow one another, or a count below 1.
+        ValueError: Levels that are not consecutive, or a count below 1.
     """
     levels = [int(name.removeprefix("P")) for name in pyramid]
     if levels != list(range(levels[0], levels[0] + len(levels))):
         raise ValueError(f"Expected levels from fine to coarse without gaps, such as P2, P3, P4, got {list(pyramid)}.")
     shapes = [ops.shape(level) for level in pyramid.values()]
     channels, flat_rois = shapes[0][-1], ops.reshape(rois, (-1, 4))
-    place = _level_of_each(flat_rois, levels, canonical_level, canonical_size)
+    level_indices = _level_indices(flat_rois, levels, canonical_level, canonical_size)
 
-    def of_each(values):
-        return ops.take(ops.stack(values), place)
+    def of_each_roi(values: Sequence[Any]) -> Tensor:
+        return ops.take(ops.stack(values), level_indices)
 
-    height, width = (of_each([shape[axis] for shape in shapes]) for axis in (1, 2))
+    height, width = (of_each_roi([shape[axis] for shape in shapes]) for axis in (1, 2))
     counts = [shape[1] * shape[2] for shape in shapes]
-    start = of_each([sum(counts[:index]) for index in range(len(counts))])
+    start = of_each_roi([sum(counts[:index]) for index in range(len(counts))])
     start = start + batch_indices(rois) * sum(counts)
-    ends = roi_bounds(flat_rois, of_each([2.0**level for level in levels]), aligned=aligned)
-    x_min, y_min, x_max, y_max = _at_least_one_pixel(ends, aligned)
+    bounds = roi_bounds(flat_rois, of_each_roi([2.0**level for level in levels]), aligned=aligned)
+    x_min, y_min, x_max, y_max = _clip_bounds(bounds, aligned)
     y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=sampling_ratio)
     x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=sampling_ratio)
     flat = [ops.reshape(level, (-1, count, channels)) for level, count in zip(pyramid.values(), counts, strict=True)]
@@ -100,31 +101,43 @@ def multilevel_roi_align(
     return ops.reshape(pooled, (*ops.shape(rois)[:2], pool_size, pool_size, channels))
 
 
-def _level_of_each(rois, levels: list[int], canonical_level: int, canonical_size: float):
-    """Places `[M]` in `levels`, by comparisons: the logarithm's rounding would differ between runtimes."""
+def _level_indices(rois: Tensor, levels: Sequence[int], canonical_level: int, canonical_size: float) -> Tensor:
+    """Returns the index in `levels` of each region, int32 `[M]`.
+
+    It is computed by comparisons, because the rounding of a logarithm differs between runtimes.
+    """
     x_min, y_min, x_max, y_max = ops.unstack(ops.stop_gradient(ops.cast(rois, "float32")), 4, axis=-1)
-    side = ops.sqrt(ops.relu(x_max - x_min) * ops.relu(y_max - y_min))
-    place = ops.zeros_like(side, dtype="int32")
+    size = ops.sqrt(ops.relu(x_max - x_min) * ops.relu(y_max - y_min))
+    index = ops.zeros_like(size, dtype="int32")
     for level in levels[1:]:
         bound = canonical_size * 2.0 ** (level - canonical_level - _LEVEL_EPSILON)
-        place = place + ops.cast(side >= bound, "int32")
-    return place
+        index = index + ops.cast(size >= bound, "int32")
+    return index
 
 
-def _at_least_one_pixel(ends: tuple, aligned: bool) -> tuple:
+def _clip_bounds(bounds: Bounds, aligned: bool) -> Bounds:
+    """Extends regions to at least one pixel of the map, unless they are aligned."""
     if aligned:
-        return ends
-    x_min, y_min, x_max, y_max = ends
+        return bounds
+    x_min, y_min, x_max, y_max = bounds
     return x_min, y_min, x_min + ops.maximum(x_max - x_min, 1.0), y_min + ops.maximum(y_max - y_min, 1.0)
 
 
-def _average_samples(table, start, height, width, y: AxisSamples, x: AxisSamples):
-    """Bilinear samples of `table [P, C]`, averaged over bins: `[M, pool_size, pool_size, C]` of the table's dtype.
+def _average_samples(
+    table: Tensor, start: Tensor, height: Tensor, width: Tensor, y: AxisSamples, x: AxisSamples
+) -> Tensor:
+    """Returns the means of the bilinear samples of each bin, `[M, pool_size, pool_size, C]` of the table's dtype.
 
-    One corner of one sample at a time, so that the largest tensor is as large as the answer. `start`, `height` and
-    `width` are `[M, 1]` or scalars: where a region's map starts in the table, and its sides.
+    It adds one corner of one sample at a time, so that no tensor is larger than the result.
+
+    Args:
+        table: `[P, C]`, the pixels of all maps.
+        start: Row of the first pixel of a region's map in the table, `[M, 1]`.
+        height, width: Size of a region's map, `[M, 1]` or scalars.
+        y, x: The samples.
     """
-    pooled, samples = 0.0, y.lower.shape[-1]
+    pooled: Tensor = 0.0
+    samples = y.lower.shape[-1]
     for row_sample in range(samples):
         low = y.lower[..., row_sample]
         rows = ((low, y.near[..., row_sample]), (ops.minimum(low + 1, height - 1), y.far[..., row_sample]))
@@ -142,27 +155,27 @@ def _average_samples(table, start, height, width, y: AxisSamples, x: AxisSamples
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 class RoIAlign(keras.layers.Layer):
-    """`roi_align` in a functional graph: `layer(features, rois)`. Pixels stay float32 under any policy."""
+    """`roi_align` as a layer: `layer(features, rois)`. Regions stay float32 under any dtype policy."""
 
-    def __init__(self, pool_size: int, stride: float, *, sampling_ratio: int = 2, aligned: bool = False, **kwargs):
+    def __init__(self, pool_size: int, stride: float, *, sampling_ratio: int = 2, aligned: bool = False, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.pool_size, self.stride, self.sampling_ratio, self.aligned = pool_size, stride, sampling_ratio, aligned
 
-    def call(self, features, rois):
+    def call(self, features: Tensor, rois: Tensor) -> Tensor:
         """Returns `[B, R, pool_size, pool_size, C]`, see `roi_align`."""
         return roi_align(
             features, rois, self.pool_size, self.stride, sampling_ratio=self.sampling_ratio, aligned=self.aligned
         )
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
-        own = {key: getattr(self, key) for key in ("pool_size", "stride", "sampling_ratio", "aligned")}
-        return {**super().get_config(), **own}
+        options = {key: getattr(self, key) for key in ("pool_size", "stride", "sampling_ratio", "aligned")}
+        return {**super().get_config(), **options}
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 class MultilevelRoIAlign(keras.layers.Layer):
-    """`multilevel_roi_align` in a functional graph: `layer(pyramid, rois)`. Pixels stay float32 under any policy."""
+    """`multilevel_roi_align` as a layer: `layer(pyramid, rois)`. Regions stay float32 under any dtype policy."""
 
     def __init__(
         self,
@@ -172,20 +185,20 @@ class MultilevelRoIAlign(keras.layers.Layer):
         aligned: bool = False,
         canonical_level: int = 4,
         canonical_size: float = 224.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.pool_size, self.sampling_ratio, self.aligned = pool_size, sampling_ratio, aligned
         self.canonical_level, self.canonical_size = canonical_level, canonical_size
 
-    def call(self, pyramid, rois):
+    def call(self, pyramid: Mapping[str, Tensor], rois: Tensor) -> Tensor:
         """Returns `[B, R, pool_size, pool_size, C]`, see `multilevel_roi_align`."""
-        return multilevel_roi_align(pyramid, rois, **self._own())
+        return multilevel_roi_align(pyramid, rois, **self._options())
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), **self._own()}
+        return {**super().get_config(), **self._options()}
 
-    def _own(self) -> dict:
+    def _options(self) -> Config:
         names = ("pool_size", "sampling_ratio", "aligned", "canonical_level", "canonical_size")
         return {key: getattr(self, key) for key in names}

@@ -1,9 +1,10 @@
-"""Where the samples of a region lie on a feature map: what all forms of RoI align share."""
+"""The sampling points of regions on a feature map, shared by all forms of RoI align."""
 
 from typing import NamedTuple
 
-import keras
 from keras import ops
+
+from keras_lightdet.types import Tensor
 
 BORDERS = ("clamp", "zero")
 
@@ -12,20 +13,20 @@ class AxisSamples(NamedTuple):
     """Samples along one axis, each between two pixels; all are `[M, pool_size, samples]`.
 
     Attributes:
-        lower: Int32, the pixel at or before the sample, inside the map.
-        near: Float32, the weight of that pixel in linear interpolation.
-        far: Float32, the weight of the pixel after it; zero where that is known to lie outside the map.
+        lower: Int32, index of the pixel at or before the sample, inside the map.
+        near: Float32, weight of that pixel in linear interpolation.
+        far: Float32, weight of the next pixel; 0 if it is outside the map.
     """
 
-    lower: keras.KerasTensor
-    near: keras.KerasTensor
-    far: keras.KerasTensor
+    lower: Tensor
+    near: Tensor
+    far: Tensor
 
 
 def sample_axis(
-    low: keras.KerasTensor,
-    high: keras.KerasTensor,
-    size: keras.KerasTensor | int,
+    low: Tensor,
+    high: Tensor,
+    size: Tensor | int,
     *,
     pool_size: int,
     samples: int,
@@ -34,13 +35,13 @@ def sample_axis(
     """Spreads `pool_size * samples` samples evenly over intervals: at 1/4 and 3/4 of each bin for two samples.
 
     Args:
-        low: `[M]`, where the intervals start, in pixels of the map; pixel `i` stands at `i`.
-        high: `[M]`, where they end.
+        low: `[M]`, starts of the intervals, in pixels of the map; pixel `i` is at `i`.
+        high: `[M]`, ends of the intervals.
         size: Length of the map, an integer or int32 `[M]`.
         pool_size: Bins of an interval.
         samples: Samples of a bin.
         border: "clamp" = samples up to one pixel before the map take its first pixel, those from the last pixel to
-            `size` take the last one, and others are zero (torchvision, Detectron). "zero" = the map goes on with
+            `size` take the last pixel, and others are zero (torchvision, Detectron). "zero" = the map is padded with
             zeros (the kernels of Light-Head R-CNN).
 
     Raises:
@@ -50,20 +51,20 @@ def sample_axis(
         raise ValueError(f"Expected border to be one of {BORDERS}, got {border!r}.")
     if pool_size < 1 or samples < 1:
         raise ValueError(
-            f"Expected pool_size and samples to be at least 1, got {pool_size!r} and {samples!r}. A count that adapts "
-            "to the region has no static shape."
+            f"Expected pool_size and samples to be at least 1, got {pool_size!r} and {samples!r}. A number of samples "
+            "that adapts to the region has no static shape."
         )
     steps = pool_size * samples
-    places = ops.convert_to_tensor([(step + 0.5) / steps for step in range(steps)], "float32")
-    position = low[:, None] + (high - low)[:, None] * places
+    fractions = ops.convert_to_tensor([(step + 0.5) / steps for step in range(steps)], "float32")
+    position = low[:, None] + (high - low)[:, None] * fractions
     last = ops.cast(size, "float32") - 1.0
     last = ops.expand_dims(last, -1) if len(last.shape) else last
     inside = ops.clip(position, 0.0, last)
-    lower = ops.cast(inside, "int32")  # towards zero, which is down
+    lower = ops.cast(inside, "int32")  # rounds towards zero, which is down
     start = ops.cast(lower, "float32")
     if border == "clamp":
-        seen = ops.cast(ops.logical_and(position >= -1.0, position <= last + 1.0), "float32")
-        near, far = (1.0 - (inside - start)) * seen, (inside - start) * seen
+        valid = ops.cast(ops.logical_and(position >= -1.0, position <= last + 1.0), "float32")
+        near, far = (1.0 - (inside - start)) * valid, (inside - start) * valid
     else:
         near = ops.relu(1.0 - ops.abs(position - start))
         far = ops.relu(1.0 - ops.abs(position - start - 1.0))
@@ -71,19 +72,19 @@ def sample_axis(
     return AxisSamples(ops.reshape(lower, shape), ops.reshape(near, shape), ops.reshape(far, shape))
 
 
-def roi_bounds(rois: keras.KerasTensor, stride: keras.KerasTensor | float, *, aligned: bool) -> tuple:
-    """Returns x_min, y_min, x_max, y_max, each `[M]`, of `rois [M, 4]` in pixels of a map of `stride`.
+def roi_bounds(rois: Tensor, stride: Tensor | float, *, aligned: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns x_min, y_min, x_max, y_max, each `[M]`, of `rois` `[M, 4]` in pixels of a map of `stride`.
 
-    `aligned` moves them by half a pixel, so that what is continuous in the image (pixel `i` covers `i..i + 1`)
-    meets the map's pixels at their middles. The gradient to the regions is cut, as in the papers.
+    `aligned` subtracts half a pixel, because pixel `i` of the image covers `i..i + 1` and pixel `i` of the map is at
+    `i`. No gradient flows to the regions, as in the papers.
     """
     x_min, y_min, x_max, y_max = ops.unstack(ops.stop_gradient(ops.cast(rois, "float32")), 4, axis=-1)
     shift = 0.5 if aligned else 0.0
-    return tuple(side / stride - shift for side in (x_min, y_min, x_max, y_max))
+    return x_min / stride - shift, y_min / stride - shift, x_max / stride - shift, y_max / stride - shift
 
 
-def batch_indices(rois: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns int32 `[B * R]`: the image that each region of `rois [B, R, 4]`, flattened, belongs to."""
+def batch_indices(rois: Tensor) -> Tensor:
+    """Returns int32 `[B * R]`: the index of the image of each region of `rois` `[B, R, 4]`, flattened."""
     batch, count, _ = ops.shape(rois)
     images = ops.expand_dims(ops.arange(batch, dtype="int32"), -1)
     return ops.reshape(images + ops.zeros((1, count), "int32"), (-1,))

@@ -1,4 +1,4 @@
-"""A depthwise convolution and the 1x1 convolution behind it."""
+"""The depthwise separable convolution."""
 
 import keras
 
@@ -21,10 +21,10 @@ def separable_bn_act(
     Args:
         x: `[B, H, W, C]`.
         filters: Channels of the result.
-        strides: Step of the depthwise convolution in both directions.
-        activation: Keras name, or `None` for a linear unit.
+        strides: Stride of the depthwise convolution in both directions.
+        activation: Keras name, or `None` for none.
         name: Prefix of the layers' names.
-        inner_norm: Whether a batch norm stands between the two convolutions, too.
+        inner_norm: Whether there is a batch norm between the two convolutions, too.
         padding, norm: See `conv_bn_act`.
 
     Returns:
