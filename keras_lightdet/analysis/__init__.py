@@ -1,4 +1,4 @@
-"""What a Keras model costs and how far it sees."""
+"""The costs and receptive fields of Keras models."""
 
 from keras_lightdet.analysis.model_cost import LayerCost, ModelCost, cost
 from keras_lightdet.analysis.receptive_field import ReceptiveField, receptive_field

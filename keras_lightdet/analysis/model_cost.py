@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds, memory and memory traffic, per layer and in total."""
+"""The costs of a model: parameters, multiply-adds, memory and memory access, per layer and in total."""
 
 import math
 from collections.abc import Sequence
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_lightdet.analysis.graph import Call, Graph, is_opaque, trace
+from keras_lightdet.analysis.trace import Call, Trace, is_opaque, trace
 
 _MILLION = 1e6
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """The cost of one use of a layer, for one image.
+    """The costs of one call of a layer, for one image.
 
     Attributes:
-        name: The layer, within the models it is nested in.
-        kind: Its class.
-        output_shape: Without the batch; of the first output where there are several.
-        parameters: Weights other than batch norm's; 0 at a second use.
+        name: Name of the layer after the names of the models that contain it.
+        kind: Name of its class.
+        output_shape: Shape of the first output, without the batch.
+        parameters: Weights other than those of batch norm; 0 at a second call.
         bn_parameters: Batch norm's gamma and beta.
         bn_statistics: Batch norm's moving mean and variance.
         macs: Multiply-adds of convolutions and dense layers, each counted once (FLOPs are twice as many).
-        activation_bytes: Bytes of the outputs.
-        memory_access: Elements read and written: inputs, outputs and weights (Ma et al. 2018, section 2, G1).
+        activation_bytes: Size of the outputs in bytes.
+        memory_access: Number of values read and written: inputs, outputs and weights (Ma et al. 2018, section 2, G1).
     """
 
     name: str
@@ -41,12 +41,12 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """The costs of a model's layers as the Keras graph has them: nothing is fused or worked in place.
+    """The costs of a model's layers in its Keras graph, without fusion or in-place operations.
 
     Attributes:
-        layers: One entry per use of a layer, in the order Keras runs them.
-        peak_activation_bytes: Most bytes of activations that are needed at one time in this order.
-        uncounted: Layers and operations whose multiply-adds are not known and not in the totals.
+        layers: One entry per call of a layer, in the order of execution.
+        peak_activation_bytes: Maximum size in bytes of the activations that are needed at one time.
+        uncounted: Layers and operations whose multiply-adds are unknown and not in the totals.
     """
 
     layers: tuple[LayerCost, ...]
@@ -55,22 +55,22 @@ class ModelCost:
 
     @property
     def parameters(self) -> int:
-        """Weights without batch norm's."""
+        """Weights other than those of batch norm."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def bn_parameters(self) -> int:
-        """Batch norm's gammas and betas."""
+        """Gammas and betas of the batch norms."""
         return sum(layer.bn_parameters for layer in self.layers)
 
     @property
     def bn_statistics(self) -> int:
-        """Batch norm's moving means and variances."""
+        """Moving means and variances of the batch norms."""
         return sum(layer.bn_statistics for layer in self.layers)
 
     @property
     def trainable_parameters(self) -> int:
-        """Weights with batch norm's gammas and betas; nothing is taken as frozen."""
+        """All weights but the moving means and variances; those of frozen layers are included."""
         return self.parameters + self.bn_parameters
 
     @property
@@ -80,26 +80,26 @@ class ModelCost:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of all layers' outputs, as training keeps them."""
+        """Size of all layers' outputs in bytes, which training keeps in memory."""
         return sum(layer.activation_bytes for layer in self.layers)
 
     @property
     def memory_access(self) -> int:
-        """Elements read and written by all layers."""
+        """Number of values read and written by all layers."""
         return sum(layer.memory_access for layer in self.layers)
 
     def table(self) -> str:
-        """Returns the layers and totals as text, one line each."""
-        head = ("layer", "kind", "output", "parameters", "bn", "MACs (M)", "memory (kB)", "access (M)")
+        """Returns the layers and the totals as text, one line each."""
+        header = ("layer", "kind", "output", "parameters", "bn", "MACs (M)", "memory (kB)", "access (M)")
         rows = [_row(layer.name, layer.kind, "x".join(map(str, layer.output_shape)), layer) for layer in self.layers]
         rows.append(_row("total", "", "", self))
-        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
         lines = [
             "  ".join(
                 cell.ljust(width) if column < 3 else cell.rjust(width)
                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
-            for row in (head, *rows)
+            for row in (header, *rows)
         ]
         lines.append(f"batch norm statistics: {self.bn_statistics}")
         lines.append(f"peak of activations: {self.peak_activation_bytes / 1000:.1f} kB")
@@ -109,16 +109,15 @@ class ModelCost:
 
 
 def cost(model: keras.Model, input_shape: Sequence[int] | None = None) -> ModelCost:
-    """Counts what a model costs for one image.
+    """Computes the costs of a model for one image.
 
-    Convolutions (of groups and dilations, depthwise, separable, transposed) and dense layers have MACs; biases,
-    batch norm, activations, sums and pools have none. Weights of a shared layer are counted once, its MACs at
-    each use.
+    Convolutions (grouped, dilated, depthwise, separable, transposed) and dense layers have MACs; biases, batch norm,
+    activations, sums and pooling have none. The weights of a shared layer are counted once, its MACs at each call.
 
     Args:
-        model: A functional or sequential model, with others nested in it or not, or a detector (its
-            `networks` are counted, at its input size; decoding and selection are not).
-        input_shape: `(height, width, channels)`; None takes the model's own.
+        model: A functional or sequential model, or a detector or segmenter (its `networks` at its input size, without
+            decoding and selection).
+        input_shape: `(height, width, channels)`; `None` for the model's own.
 
     Returns:
         The costs by layer and in total, with a `table()`.
@@ -129,14 +128,14 @@ def cost(model: keras.Model, input_shape: Sequence[int] | None = None) -> ModelC
     Reference:
         Ma et al., "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design", ECCV 2018.
     """
-    graph = trace(model, input_shape)
-    layers = tuple(_layer_cost(call) for call in graph.calls)
-    unknown = (c.name for c in graph.calls if count_macs(c) is None)
-    return ModelCost(layers, _peak_bytes(graph), tuple(unknown))
+    traced = trace(model, input_shape)
+    layers = tuple(_layer_cost(call) for call in traced.calls)
+    uncounted = tuple(call.name for call in traced.calls if count_macs(call) is None)
+    return ModelCost(layers, _peak_bytes(traced), uncounted)
 
 
 def count_macs(call: Call) -> int | None:
-    """Returns the multiply-adds of one call, or None where its kind is not known."""
+    """Returns the multiply-adds of one call, or `None` if its kind is unknown."""
     layer = call.operation
     if isinstance(layer, keras.layers.Conv2DTranspose):
         return _positions(layer, call.inputs[0].shape) * math.prod(layer.kernel.shape)
@@ -157,8 +156,8 @@ def _positions(layer: keras.Layer, shape: Sequence[int]) -> int:
 def _layer_cost(call: Call) -> LayerCost:
     layer = call.operation
     weights = layer.weights if isinstance(layer, keras.Layer) else []
-    all_elements = _elements(weights)
-    owned = all_elements if call.first else 0
+    num_weights = _elements(weights)
+    counted = num_weights if call.first else 0
     statistics = 0
     is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
     if is_batch_norm and call.first:
@@ -167,28 +166,28 @@ def _layer_cost(call: Call) -> LayerCost:
         name=call.name,
         kind=call.kind,
         output_shape=tuple(call.outputs[0].shape[1:]),
-        parameters=0 if is_batch_norm else owned,
-        bn_parameters=owned - statistics if is_batch_norm else 0,
+        parameters=0 if is_batch_norm else counted,
+        bn_parameters=counted - statistics if is_batch_norm else 0,
         bn_statistics=statistics,
         macs=count_macs(call) or 0,
         activation_bytes=sum(map(_bytes, call.outputs)),
-        memory_access=_elements(call.inputs) + _elements(call.outputs) + all_elements,
+        memory_access=_elements(call.inputs) + _elements(call.outputs) + num_weights,
     )
 
 
-def _peak_bytes(graph: Graph) -> int:
-    last_use = {id(x): step for step, call in enumerate(graph.calls) for x in call.inputs}
-    last_use.update((id(x), len(graph.calls)) for x in graph.outputs)
-    alive = {id(x): _bytes(x) for x in graph.inputs}
+def _peak_bytes(traced: Trace) -> int:
+    last_use = {id(x): step for step, call in enumerate(traced.calls) for x in call.inputs}
+    last_use.update((id(x), len(traced.calls)) for x in traced.outputs)
+    alive = {id(x): _bytes(x) for x in traced.inputs}
     peak = sum(alive.values())
-    for step, call in enumerate(graph.calls):
+    for step, call in enumerate(traced.calls):
         alive.update((id(x), _bytes(x)) for x in call.outputs)
         peak = max(peak, sum(alive.values()))
         alive = {key: size for key, size in alive.items() if last_use.get(key, step) > step}
     return peak
 
 
-def _elements(tensors: Sequence) -> int:
+def _elements(tensors: Sequence[keras.KerasTensor | keras.Variable]) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors)
 
 

@@ -1,4 +1,4 @@
-"""Counts made by hand, and the published ones of MobileNetV2 and RSANet."""
+"""Costs against counts by hand, and the published ones of MobileNetV2 and RSANet."""
 
 import keras
 import pytest
@@ -52,7 +52,7 @@ def test_memory_of_a_pointwise_convolution_is_that_of_shufflenet_v2():
     assert counted.activation_bytes == 8 * 6 * 10 * 4
 
 
-def test_batch_norm_stands_apart():
+def test_batch_norm_is_counted_separately():
     counted = one_layer(layers.BatchNormalization())
     assert (counted.parameters, counted.bn_parameters, counted.bn_statistics, counted.macs) == (0, 8, 8, 0)
     assert one_layer(layers.BatchNormalization(scale=False)).bn_parameters == 4
@@ -131,7 +131,7 @@ def test_table_has_a_line_per_layer_and_the_totals():
     assert lines[8].split()[:2] == ["total", "954"] and lines[10] == "peak of activations: 6.1 kB"
 
 
-def test_mobilenet_v2_as_published():
+def test_mobilenet_v2_has_the_published_cost():
     model = keras.applications.MobileNetV2(weights=None)
     counted = cost(model)
     assert counted.trainable_parameters == 3_504_872
@@ -140,7 +140,7 @@ def test_mobilenet_v2_as_published():
     assert counted.uncounted == ()
 
 
-def test_rsanet_as_published():
+def test_rsanet_has_the_published_cost():
     from keras_lightdet.models.rsanet import RSANet
 
     counted = cost(RSANet())

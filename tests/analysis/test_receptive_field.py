@@ -18,7 +18,7 @@ def measured(model, unit):
     """Height and width of the pixels that one unit of the first channel depends on, all weights being positive."""
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape, np.float32) if "kernel" in variable.path else variable)
-    # Rising in both directions, so that a maximum pool lets each of its inputs be the largest somewhere.
+    # Random images, so that in max pooling each input is the largest in one of them.
     reached = np.zeros((SIDE, SIDE), bool)
     rng = np.random.default_rng(0)
     for _ in range(60):
@@ -83,7 +83,7 @@ def test_branches_take_the_larger_field():
     assert measured(model, 20) == (11, 11)
 
 
-def test_vgg16_as_published():
+def test_vgg16_has_the_published_receptive_field():
     model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(224, 224, 3))
     assert receptive_field(model, "block5_pool") == (212, 32)
     assert receptive_field(model, "block1_conv2") == (5, 1)
@@ -98,7 +98,7 @@ def test_lcnet_by_the_name_of_a_layer():
     assert fields == [(3, 2), (103, 8), (503, 16), (919, 32)]
 
 
-def test_what_is_weighed_by_a_global_pooling_sees_everything():
+def test_channel_attention_makes_the_receptive_field_infinite():
     inputs = keras.Input((SIDE, SIDE, 4))
     x = layers.Conv2D(4, 3, strides=2, name="conv")(inputs)
     attention = layers.Conv2D(4, 1, name="mix")(layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x))
@@ -121,8 +121,8 @@ def test_names_in_nested_models_and_unknown_ones():
         receptive_field(model, "deconv")
 
 
-def test_a_layer_that_cannot_be_seen_through_is_an_error():
+def test_a_layer_of_an_unknown_kind_is_an_error():
     inputs = keras.Input((8, 8, 1))
     x = keras.ops.image.extract_patches(inputs, 4)
-    with pytest.raises(ValueError, match="whose reach is known"):
+    with pytest.raises(ValueError, match="whose receptive field is known"):
         receptive_field(keras.Model(inputs, layers.ReLU(name="out")(x)), "out")
