@@ -1,39 +1,28 @@
-"""The ledger of costs: what it says is what the networks have, and what differs from the published has a reason."""
+"""The table of costs: its counts are those of the networks, and differences from published figures have a reason."""
 
-import importlib
 import itertools
 import json
-import runpy
 from pathlib import Path
 
 import pytest
 
-import keras_lightdet
-from keras_lightdet import backbones
-from keras_lightdet.backbones import (
-    efficientnet,
-    mobile_spinenet,
-    resnet,
-    shufflenet_v2,
-    snet,
-    spinenet,
-    xception_dfanet,
-)
+from keras_lightdet import backbones, models
+from keras_lightdet.backbones.shufflenet_v2 import VARIANTS as SHUFFLENET_WIDTHS
+from keras_lightdet.cli.costs import COMPARED, MARKS, compare, count, put_table, read_costs, table
+from keras_lightdet.models.registry import list_variants
 
 ROOT = Path(__file__).parents[2]
-LEDGER = runpy.run_path(str(ROOT / "recipes" / "print_costs.py"))
-ROWS = LEDGER["read_ledger"]()
-COLUMNS = [tuple(columns) for columns in LEDGER["COMPARED"]]
-# Of one model each, the quickest to build.
+ROWS = read_costs()
+# The smallest variant of some models.
 FAST = ("BiSeNet-xception39", "LCNet", "MobileNetV2-0.35", "RSANet-voc", "ShuffleNetV2-0.5-split", "SNet-snet49")
 
 
-def named(row):
+def row_name(row):
     return "-".join([row["model"], *map(str, json.loads(row["options"]).values())])
 
 
-def first_of_each_size(row):
-    return next(each for each in ROWS if named(each) == named(row)) is row
+def is_first_of_its_name(row):
+    return next(other for other in ROWS if row_name(other) == row_name(row)) is row
 
 
 @pytest.mark.parametrize(
@@ -41,79 +30,56 @@ def first_of_each_size(row):
     [
         pytest.param(
             row,
-            marks=[pytest.mark.slow] * (named(row) not in FAST or not first_of_each_size(row)),
-            id=f"{named(row)}-{row['side']}",
+            marks=[pytest.mark.slow] * (row_name(row) not in FAST or not is_first_of_its_name(row)),
+            id=f"{row_name(row)}-{row['side']}",
         )
         for row in ROWS
     ],
 )
-def test_our_counts_are_those_of_the_networks(row):
-    found = LEDGER["count"](row)
-    assert found["parameters"] == int(row["parameters"])
-    assert found["macs_m"] == pytest.approx(float(row["macs_m"]), rel=5e-5)
+def test_counts_are_those_of_the_networks(row):
+    counted = count(row)
+    assert counted["parameters"] == row["parameters"]
+    assert float(counted["macs_m"]) == pytest.approx(float(row["macs_m"]), rel=5e-5)
 
 
-def test_what_differs_from_the_published_figures_has_a_reason():
+def test_differences_from_the_published_figures_have_a_reason():
     for row in ROWS:
-        for ours, published, differ, unit in COLUMNS:
+        for counted, published, difference, unit in COMPARED:
             if not row[published]:
-                assert row[differ] == ""
+                assert row[difference] == ""
                 continue
-            percent = 100 * float(row[ours]) / unit / float(row[published]) - 100
-            assert float(row[differ]) == pytest.approx(percent, abs=0.006)
+            percent = 100 * float(row[counted]) / unit / float(row[published]) - 100
+            assert float(row[difference]) == pytest.approx(percent, abs=0.006)
             if abs(percent) > 1.5:
-                assert row["reason"], f"{named(row)}: {row[ours]} against {row[published]}"
+                assert row["reason"], f"{row_name(row)}: {row[counted]} against {row[published]}"
         assert row["source"] or row["reason"]
         assert bool(row["source"]) or not (row["published_parameters_m"] or row["published_macs_m"])
 
 
-def of(name, values):
-    return [{name: value} for value in values]
-
-
-def shufflenets():
-    return [
+def variant_options():
+    """Returns (builder, options) of every variant."""
+    shufflenets = [
         {"width": width, "unit": unit, **({"extra_depthwise": True} if extra else {})}
-        for width, unit, extra in itertools.product(shufflenet_v2.WIDTHS, shufflenet_v2.UNITS, (False, True))
+        for width, unit, extra in itertools.product(SHUFFLENET_WIDTHS, ("split", "keep"), (False, True))
+    ]
+    variants = [(variant.builder, dict(variant.options)) for variant in list_variants()]
+    return [
+        *((builder, options) for builder, options in variants if builder != "ShuffleNetV2"),
+        *(("ShuffleNetV2", options) for options in shufflenets),
+        ("LCNet", {}),
     ]
 
 
-def variants():
-    """Options of every size of every model, by the builder's name, from the tables that the builders read."""
-    found = {name: of("variant", module_of(name).VARIANTS) for name in keras_lightdet.models.__all__}
-    found |= {
-        "EfficientNet": of("variant", efficientnet.VARIANTS),
-        "LCNet": [{}],
-        "MobileNetV2": of("width", (1.4, 1.3, 1.0, 0.75, 0.5, 0.35)),  # any is built; these have checkpoints
-        "MobileSpineNet": of("variant", mobile_spinenet.VARIANTS),
-        "ResNet": of("depth", resnet.DEPTHS),
-        "SNet": of("variant", snet.VARIANTS),
-        "ShuffleNetV2": shufflenets(),
-        "SpineNet": of("variant", spinenet.VARIANTS),
-        "Xception39": [{}],
-        "XceptionDFANet": of("variant", xception_dfanet.WIDTHS),
-        "XceptionLight": [{}],
-    }
-    return found
-
-
-def module_of(builder):
-    return importlib.import_module(getattr(keras_lightdet, builder).__module__)
-
-
-def test_every_size_of_every_model_has_a_row():
-    wanted = variants()
-    assert set(wanted) == {*keras_lightdet.models.__all__, *backbones.__all__}
+def test_every_variant_of_every_model_has_a_row():
+    expected = variant_options()
+    assert {builder for builder, _ in expected} == {*models.__all__, *backbones.__all__}
     rows = {(row["model"], row["options"]) for row in ROWS}
-    missing = [
-        (name, each) for name, all_of in wanted.items() for each in all_of if (name, json.dumps(each)) not in rows
-    ]
-    assert not missing
+    assert not [variant for variant in expected if (variant[0], json.dumps(variant[1])) not in rows]
     keys = [(row["model"], row["options"], row["side"]) for row in ROWS]
     assert len(set(keys)) == len(keys)
 
 
-def test_the_table_tells_differences_in_percent():
+def test_the_table_shows_differences_in_percent():
     row = {
         "model": "Net",
         "options": '{"width": 0.5}',
@@ -125,21 +91,21 @@ def test_the_table_tells_differences_in_percent():
         "source": "a paper",
         "reason": "",
     }
-    assert LEDGER["compare"](row) == {"parameters_differ_percent": "1.00", "macs_differ_percent": "-1.00"}
-    last = LEDGER["table"]([row]).splitlines()[-1]
+    assert compare(row) == {"parameters_differ_percent": "1.00", "macs_differ_percent": "-1.00"}
+    last = table([row]).splitlines()[-1]
     assert last == "| `Net(width=0.5)` | 64 | 1,010,000 | 1.0 M | +1.0 % | 9.9 | 10 | -1.0 % | a paper |  |"
     unpublished = {**row, "published_parameters_m": "", "published_macs_m": ""}
-    assert LEDGER["table"]([unpublished]).splitlines()[-1].count("%") == 0
+    assert table([unpublished]).splitlines()[-1].count("%") == 0
 
 
-def test_the_cost_page_has_the_table_of_the_ledger():
+def test_the_document_has_the_table_of_the_file():
     text = (ROOT / "docs" / "costs.md").read_text(encoding="utf-8")
-    assert LEDGER["put_table"](text, ROWS) == text
+    assert put_table(text, ROWS) == text
 
 
-def test_a_document_without_the_marks_is_refused():
-    start, end = LEDGER["MARKS"]
-    assert LEDGER["put_table"](f"a\n{start}\nold\n{end}\nb", ROWS[:1]).startswith(f"a\n{start}\n\n| network |")
+def test_a_document_without_the_marks_is_rejected():
+    start, end = MARKS
+    assert put_table(f"a\n{start}\nold\n{end}\nb", ROWS[:1]).startswith(f"a\n{start}\n\n| network |")
     for text in ("", f"{start}{start}{end}", start):
         with pytest.raises(ValueError, match="once each"):
-            LEDGER["put_table"](text, ROWS)
+            put_table(text, ROWS)

@@ -1,0 +1,57 @@
+"""Arguments that several commands share.
+
+The choices and defaults repeat constants of modules that import TensorFlow, which help texts must
+not wait for; `tests/cli/test_arguments.py` compares them.
+"""
+
+import argparse
+from pathlib import Path
+
+from keras_lightdet.files import expand_user
+
+QUANTIZE_MODES = ("none", "float16", "dynamic", "int8")
+POSTPROCESS_FORMS = ("builtin", "custom_op", "none")
+ACTIVATIONS = ("softmax", "none")
+DETECTION_FORMATS = ("auto", "voc", "coco")
+SCORE_THRESHOLD = 0.3
+BENCHMARK_ROUNDS = 100
+BATCH_SIZE = 8
+
+
+def file_path(text: str) -> Path:
+    """Returns the path of an argument; `~` is expanded, also in `--flag=~/path`, where shells do not."""
+    return expand_user(text)
+
+
+def positive_int(text: str) -> int:
+    """Returns the positive integer of an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: Another text.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
+    return int(text)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--weights` and `--model`, of which exactly one is required, and `--threads`."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--weights", type=file_path, metavar="FILE", help="a .weights.h5 with its record .weights.json beside it"
+    )
+    source.add_argument("--model", type=file_path, metavar="FILE", help="a .tflite file written by `lightdet export`")
+    parser.add_argument(
+        "--threads", type=positive_int, default=1, metavar="N", help="threads that run a .tflite (default: 1)"
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool, purpose: str) -> None:
+    """Adds `--data-dir` and `--format`."""
+    parser.add_argument("--data-dir", type=file_path, metavar="FOLDER", required=required, help=purpose)
+    parser.add_argument(
+        "--format",
+        default="auto",
+        choices=DETECTION_FORMATS,
+        help="format of labeled boxes (default: auto, detected by the files)",
+    )

@@ -1,0 +1,146 @@
+"""Image files, folders of images and videos as input of `lightdet detect`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from keras_lightdet.errors import DataError
+from keras_lightdet.images import SUFFIXES
+
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+_DEFAULT_FPS = 25.0  # of files that do not record it
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image to read.
+
+    Attributes:
+        path: The file.
+        name: Relative path for output files, unique among all inputs.
+    """
+
+    path: Path
+    name: Path
+
+
+def find_inputs(inputs: Sequence[Path]) -> tuple[list[ImageFile], list[Path]]:
+    """Returns the image files, those in folders included, and the video files.
+
+    Raises:
+        DataError: A path does not exist, has an unknown suffix, or is a folder without images.
+    """
+    images: dict[Path, Path] = {}  # output name -> file
+    videos = []
+    for path in inputs:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            if not files:
+                raise DataError(f"Expected images in {str(path)!r}, got none with a suffix of {SUFFIXES}.")
+            for file in files:
+                images[_unique(file.relative_to(path), images)] = file
+        elif not path.exists():
+            raise DataError(f"Expected an image, a folder or a video at {str(path)!r}, found none. Correct the path.")
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            videos.append(path)
+        elif path.suffix.lower() in SUFFIXES:
+            images[_unique(Path(path.name), images)] = path
+        else:
+            raise DataError(
+                f"Expected {str(path)!r} to be an image {SUFFIXES} or a video {VIDEO_SUFFIXES}, got {path.suffix!r}."
+            )
+    return [ImageFile(path, name) for name, path in images.items()], videos
+
+
+def _unique(name: Path, taken: dict[Path, Path]) -> Path:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = name.with_name(f"{name.stem}_{number}{name.suffix}")
+    return candidate
+
+
+class VideoReader:
+    """Frames of a video.
+
+    Args:
+        path: The file.
+        every: Only every so many frames are read.
+
+    Attributes:
+        fps: Frames per second of the frames that are read.
+        num_frames: Number of frames that are read, as far as the file records it; 0 if unknown.
+
+    Raises:
+        DataError: OpenCV is not installed, or the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, every: int = 1) -> None:
+        opencv = _import_opencv(path)
+        self._path, self._every, self._opencv = path, every, opencv
+        self._capture = opencv.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            raise DataError(f"Expected {str(path)!r} to be a video that OpenCV reads, got none. Convert it to MP4.")
+        self._file_fps = self._capture.get(opencv.CAP_PROP_FPS) or _DEFAULT_FPS
+        self.fps = self._file_fps / every
+        self.num_frames = max(0, -(-int(self._capture.get(opencv.CAP_PROP_FRAME_COUNT)) // every))
+
+    def __iter__(self) -> Iterator[tuple[int, float, np.ndarray]]:
+        """Yields frame number from 0, time in seconds and pixels, uint8 `[H, W, 3]` RGB.
+
+        Raises:
+            DataError: The file has no frames.
+        """
+        number = 0
+        while self._capture.grab():
+            if number % self._every == 0:
+                success, pixels = self._capture.retrieve()
+                if not success:
+                    break
+                yield number, number / self._file_fps, np.ascontiguousarray(pixels[..., ::-1])
+            number += 1
+        self._capture.release()
+        if not number:
+            raise DataError(f"Expected frames in {str(self._path)!r}, got none. Convert it to MP4.")
+
+
+class VideoWriter:
+    """Writes frames to an MP4 file, which is opened with the size of the first frame."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path, self._fps = path, fps
+        self._writer: Any = None
+
+    def write(self, pixels: np.ndarray) -> None:
+        """Appends a frame, uint8 `[H, W, 3]` RGB.
+
+        Raises:
+            DataError: OpenCV cannot write the file.
+        """
+        if self._writer is None:
+            opencv = _import_opencv(self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            size = (pixels.shape[1], pixels.shape[0])
+            self._writer = opencv.VideoWriter(str(self.path), opencv.VideoWriter_fourcc(*"mp4v"), self._fps, size)
+            if not self._writer.isOpened():
+                raise DataError(f"Expected OpenCV to write {str(self.path)!r}, it did not. Choose a writable folder.")
+        self._writer.write(np.ascontiguousarray(pixels[..., ::-1]))
+
+    def close(self) -> None:
+        """Completes the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+
+def _import_opencv(path: Path) -> ModuleType:
+    try:
+        import cv2
+    except ImportError:
+        raise DataError(
+            f"Expected OpenCV for the video {str(path)!r}, found none. Run `pip install opencv-python`."
+        ) from None
+    return cv2

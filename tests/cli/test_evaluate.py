@@ -1,0 +1,43 @@
+"""`lightdet evaluate`: the scores of weights and of .tflite files."""
+
+import json
+
+import pytest
+
+from keras_lightdet.data import load_data, load_segmentation
+from keras_lightdet.evaluation import (
+    evaluate_segmentation,
+    evaluate_voc,
+    predict_detection,
+    result_as_data,
+)
+
+
+def scores_of(run, tmp_path, data_dir, *source):
+    path = tmp_path / "scores" / "scores.json"
+    text = run("evaluate", *source, "--data-dir", data_dir, "--output", path)
+    assert f"images of {data_dir}" in text
+    return json.loads(path.read_text())
+
+
+def test_weights_and_file_of_a_detector(run, detector, detector_weights, detector_file, scenes, tmp_path):
+    scores = scores_of(run, tmp_path, scenes, "--weights", detector_weights)
+    data = load_data(scenes, "test", class_names=detector.class_names)
+    expected = evaluate_voc(data, predict_detection(detector, data, 8))
+    assert scores["voc07"] == json.loads(json.dumps(result_as_data(expected)))
+    assert set(scores) == {"voc07", "voc", "coco"}
+    of_file = scores_of(run, tmp_path, scenes, "--model", detector_file)
+    assert of_file["coco"]["AP"] == pytest.approx(scores["coco"]["AP"], abs=1e-3)
+
+
+def test_weights_and_file_of_a_segmenter(run, segmenter, segmenter_weights, segmenter_file, label_scenes, tmp_path):
+    scores = scores_of(run, tmp_path, label_scenes, "--weights", segmenter_weights)
+    expected = evaluate_segmentation(segmenter, load_segmentation(label_scenes, "val"))
+    assert scores["segmentation"]["mIoU"] == pytest.approx(expected.figures()["mIoU"])
+    of_file = scores_of(run, tmp_path, label_scenes, "--model", segmenter_file)
+    assert of_file["segmentation"]["mIoU"] == pytest.approx(scores["segmentation"]["mIoU"], abs=5e-3)
+
+
+def test_a_split_can_be_named(run, detector_file, scenes):
+    assert run("evaluate", "--model", detector_file, "--data-dir", scenes, "--split", "trainval").startswith("4 images")
+    assert "absent" in run("evaluate", "--model", detector_file, "--data-dir", scenes, "--split", "absent", code=1)
