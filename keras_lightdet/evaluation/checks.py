@@ -1,57 +1,69 @@
-"""What every evaluator asks of its input, so that a wrong pairing is an error and never a low score."""
+"""Checks of the input of evaluations, so that data and detections that do not belong together raise an error."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from keras_lightdet.data.detection.records import DetectionData, ImageRecord
-from keras_lightdet.detection.detections import Detections
+from keras_lightdet.data.detection import DetectionData, ImageRecord
+from keras_lightdet.detection import Detections
 from keras_lightdet.errors import DataError
 
 
+def check_class_names(model_names: Sequence[str], data_names: Sequence[str]) -> None:
+    """Raises an error if a model and a data set have different classes.
+
+    Raises:
+        DataError: The class names differ.
+    """
+    if tuple(model_names) != tuple(data_names):
+        raise DataError(
+            f"Expected data with the model's classes {list(model_names)}, got {list(data_names)}. "
+            "Load the data with class_names= of the model."
+        )
+
+
 def check_evaluation_input(data: DetectionData, detections: Sequence[Detections]) -> None:
-    """Refuses truth and detections that cannot be scored against each other.
+    """Raises an error if ground truth and detections do not belong together.
 
     Args:
         data: The labeled images.
         detections: One `Detections` per record of `data`, in the same order, in pixels of the images.
 
     Raises:
-        DataError: The numbers of images differ, class names differ, arrays do not belong together, a box or
-            a score is not finite, a box is inside out, or a label is outside the classes. It names the
-            image.
+        DataError: The numbers of images differ, class names differ, arrays have different lengths, a box or a score is
+            not finite, the corners of a box are swapped, or a label is not one of the classes. It names the image.
     """
     if len(detections) != len(data.records):
         raise DataError(
             f"Expected one Detections per image, {len(data.records)} in all, got {len(detections)}. "
-            "Predict the very records that are evaluated, in their order."
+            "Predict the records that are evaluated, in their order."
         )
     if data.category_ids and len(data.category_ids) != len(data.class_names):
         raise DataError(
             f"Expected one category id per class, {len(data.class_names)} in all, got {data.category_ids!r}. "
-            "Leave category_ids empty where the data set has no ids of its own."
+            "Leave category_ids empty if the data set has no ids of its own."
         )
     if not data.class_names:
-        raise DataError("Expected at least one class name in the data to evaluate on, got none. Read it again.")
+        raise DataError("Expected at least one class name in the data to evaluate on, got none. Load it again.")
     num_classes = len(data.class_names)
-    for record, found in zip(data.records, detections, strict=True):
-        _check_names(record, found, data.class_names)
+    for record, of_record in zip(data.records, detections, strict=True):
+        _check_names(record, of_record, data.class_names)
         _check_boxes(f"labels of {record.path}", record.boxes, record.labels, num_classes)
-        _check_boxes(f"detections in {record.path}", found.boxes, found.labels, num_classes)
-        _check_truth_extras(record)
-        _check_scores(record, found)
+        _check_boxes(f"detections in {record.path}", of_record.boxes, of_record.labels, num_classes)
+        _check_record_lengths(record)
+        _check_scores(record, of_record)
 
 
 def join_arrays(arrays: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-    """Joins one-dimensional arrays, of which there may be none, into one of `dtype`."""
+    """Concatenates one-dimensional arrays, possibly none, to one of `dtype`."""
     return np.concatenate([np.zeros(0, dtype), *(np.asarray(a, dtype) for a in arrays)])
 
 
-def _check_names(record: ImageRecord, found: Detections, class_names: tuple[str, ...]) -> None:
-    if found.class_names and tuple(found.class_names) != tuple(class_names):
+def _check_names(record: ImageRecord, detections: Detections, class_names: tuple[str, ...]) -> None:
+    if detections.class_names and tuple(detections.class_names) != tuple(class_names):
         raise DataError(
             f"Expected detections in {record.path} with the classes of the data {list(class_names)}, got "
-            f"{list(found.class_names)}. Evaluate on data read with class_names= of the model."
+            f"{list(detections.class_names)}. Evaluate on data loaded with class_names= of the model."
         )
 
 
@@ -74,17 +86,17 @@ def _check_boxes(what: str, boxes: np.ndarray, labels: np.ndarray, num_classes: 
         wrong = boxes[~np.isfinite(boxes).all(axis=1)][0]
         raise DataError(
             f"Expected {what} to have finite boxes, got {wrong.tolist()}. "
-            "If a model made them, its weights have probably become NaN: train again from the last good ones."
+            "If a model predicted them, its weights have probably become NaN: train again from the last valid weights."
         )
-    inside_out = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
-    if inside_out.any():
+    swapped = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    if swapped.any():
         raise DataError(
             f"Expected {what} to be (x_min, y_min, x_max, y_max) in that order, got "
-            f"{boxes[inside_out][0].tolist()}. Check the box format."
+            f"{boxes[swapped][0].tolist()}. Check the box format."
         )
 
 
-def _check_truth_extras(record: ImageRecord) -> None:
+def _check_record_lengths(record: ImageRecord) -> None:
     count = len(record.labels)
     if len(record.ignore) != count or len(record.areas) != count:
         raise DataError(
@@ -93,11 +105,11 @@ def _check_truth_extras(record: ImageRecord) -> None:
         )
 
 
-def _check_scores(record: ImageRecord, found: Detections) -> None:
-    scores = np.asarray(found.scores)
-    if scores.shape != (len(found.labels),) or not np.isfinite(scores).all():
-        got = f"shape {scores.shape}" if scores.shape != (len(found.labels),) else f"{scores.tolist()}"
+def _check_scores(record: ImageRecord, detections: Detections) -> None:
+    scores = np.asarray(detections.scores)
+    if scores.shape != (len(detections.labels),) or not np.isfinite(scores).all():
+        got = f"shape {scores.shape}" if scores.shape != (len(detections.labels),) else f"{scores.tolist()}"
         raise DataError(
-            f"Expected one finite score per detection in {record.path} ({len(found.labels)}), got {got}. "
-            "If a model made them, its weights have probably become NaN: train again from the last good ones."
+            f"Expected one finite score per detection in {record.path} ({len(detections.labels)}), got {got}. "
+            "If a model predicted them, its weights have probably become NaN: train again from the last valid weights."
         )

@@ -1,29 +1,38 @@
-"""The twelve figures of COCO, computed by pycocotools itself.
+"""The twelve figures of COCO, computed by pycocotools.
 
-Where pycocotools answers -1, because there is no object of a class or size, the answer here is NaN. No
-detections at all is a score of 0.
+Where pycocotools gives -1, because there are no objects of a class or size, the figure is NaN. No detections at all
+give 0.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras_lightdet.data.detection.records import DetectionData
-from keras_lightdet.detection.detections import Detections
+from keras_lightdet.data.detection import DetectionData
+from keras_lightdet.detection import Detections
 from keras_lightdet.errors import DataError
 from keras_lightdet.evaluation.checks import check_evaluation_input, join_arrays
 from keras_lightdet.evaluation.coco_result import CocoResult
-from keras_lightdet.evaluation.coco_run import ClassEntries, annotation, result, run_pycocotools
+from keras_lightdet.evaluation.coco_run import (
+    ClassEntries,
+    CocoAnnotation,
+    CocoDetection,
+    coco_detection,
+    run_pycocotools,
+)
+
+JsonObject: TypeAlias = Mapping[str, Any]
 
 
 def evaluate_coco(data: DetectionData, detections: Sequence[Detections]) -> CocoResult:
-    """Scores detections by the rules of COCO.
+    """Evaluates detections by the rules of COCO.
 
-    Images go in under their own ids if those are distinct integers, else under their positions from 1;
-    classes under `data.category_ids`, else from 1. With the ids of the data set, even ties fall as in the
-    official figures. `ignore` boxes are COCO's crowds, and an image without objects counts like any other.
+    Images have their own ids if those are distinct integers, else their positions from 1; classes have
+    `data.category_ids`, else ids from 1. With the ids of the data set, ties are broken as in the official figures.
+    `ignore` boxes are COCO's crowds, and images without objects are included.
 
     Args:
         data: The labeled images.
@@ -37,59 +46,65 @@ def evaluate_coco(data: DetectionData, detections: Sequence[Detections]) -> Coco
     return run_pycocotools(_entries_by_class(data, detections))
 
 
-def evaluate_coco_json(truth: dict, results: Sequence[dict], *, image_ids: Sequence[int] | None = None) -> CocoResult:
-    """Scores detections in COCO's result format against a COCO annotation dictionary.
+def evaluate_coco_json(
+    ground_truth: JsonObject, results: Sequence[JsonObject], *, image_ids: Sequence[int] | None = None
+) -> CocoResult:
+    """Evaluates detections in COCO's result format against a COCO annotation file.
 
     Args:
-        truth: Keys "images", "annotations" and "categories", as `json.load` gives them. A missing `area` is
-            taken as that of the box, a missing `iscrowd` as 0.
-        results: Dictionaries with "image_id", "category_id", "bbox" (x, y, width, height in pixels) and
-            "score".
-        image_ids: The images to score; None is all of them.
+        ground_truth: The parsed annotation file, with "images", "annotations" and "categories". A missing `area` is
+            that of the box, a missing `iscrowd` is 0.
+        results: The parsed results, with "image_id", "category_id", "bbox" (x, y, width, height in pixels) and "score".
+        image_ids: The images to evaluate on; None for all.
 
     Returns:
-        The figures; classes come in the order of their ids.
+        The figures; classes are in the order of their ids.
 
     Raises:
         DataError: A key is missing, a number is not finite, or an id is not among the images and categories.
         ImportError: pycocotools is not installed.
     """
-    objects, found = defaultdict(list), defaultdict(list)
+    annotations: dict[int, list[CocoAnnotation]] = defaultdict(list)
+    detections: dict[int, list[CocoDetection]] = defaultdict(list)
     try:
-        known = {int(image["id"]) for image in truth["images"]}
-        names = {int(c["id"]): str(c["name"]) for c in sorted(truth["categories"], key=lambda c: int(c["id"]))}
-        chosen = known if image_ids is None else {int(i) for i in image_ids}
-        for a in truth["annotations"]:
-            box = _finite(a, a["bbox"])
-            area = _finite(a, [a.get("area", box[2] * box[3])])[0]
-            if _checked_image(a, known, names) in chosen:
-                objects[a["category_id"]].append(annotation(a["image_id"], box, area, int(a.get("iscrowd", 0))))
-        for r in results:
-            box, score = _finite(r, r["bbox"]), _finite(r, [r["score"]])[0]
-            if _checked_image(r, known, names) in chosen:
-                found[r["category_id"]].append(result(r["image_id"], box, score))
+        known = {int(image["id"]) for image in ground_truth["images"]}
+        names = {int(c["id"]): str(c["name"]) for c in sorted(ground_truth["categories"], key=lambda c: int(c["id"]))}
+        evaluated = known if image_ids is None else {int(i) for i in image_ids}
+        for entry in ground_truth["annotations"]:
+            box = _finite(entry, entry["bbox"])
+            area = _finite(entry, [entry.get("area", box[2] * box[3])])[0]
+            image_id = _checked_image(entry, known, names)
+            if image_id in evaluated:
+                annotations[entry["category_id"]].append(
+                    {"image_id": image_id, "bbox": box, "area": area, "iscrowd": int(entry.get("iscrowd", 0))}
+                )
+        for entry in results:
+            box, score = _finite(entry, entry["bbox"]), _finite(entry, [entry["score"]])[0]
+            image_id = _checked_image(entry, known, names)
+            if image_id in evaluated:
+                detections[entry["category_id"]].append(coco_detection(image_id, box, score))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"Expected COCO annotations and results with their usual keys, got {error!r}. "
+            f"Expected COCO annotations and results with their standard keys, got {error!r}. "
             "See cocodataset.org/#format-data and #format-results."
         ) from error
-    if not chosen <= known or not names:
+    if not evaluated <= known or not names:
         raise DataError(
-            f"Expected image_ids and categories from the annotations, got {sorted(chosen - known)[:5]} and "
-            f"{list(names.values())}. Give the annotations that the results are for."
+            f"Expected image_ids and categories from the annotations, got {sorted(evaluated - known)[:5]} and "
+            f"{list(names.values())}. Pass the annotations that the results belong to."
         )
-    return run_pycocotools(ClassEntries(name, i, objects[i], found[i]) for i, name in names.items())
+    return run_pycocotools(ClassEntries(name, i, annotations[i], detections[i]) for i, name in names.items())
 
 
 def _entries_by_class(data: DetectionData, detections: Sequence[Detections]) -> Iterator[ClassEntries]:
     image_ids = _image_ids(data)
     category_ids = data.category_ids or tuple(range(1, len(data.class_names) + 1))
     records = data.records
-    truth_images = np.repeat(image_ids, [len(r.labels) for r in records])
-    truth_boxes = _xywh([r.boxes for r in records])
-    truth_labels = join_arrays([r.labels for r in records], np.int64)
+    object_images = np.repeat(image_ids, [len(r.labels) for r in records])
+    object_boxes = _xywh([r.boxes for r in records])
+    object_labels = join_arrays([r.labels for r in records], np.int64)
     crowd = join_arrays([r.ignore for r in records], np.int64)
     areas = join_arrays([r.areas for r in records], np.float64)
     images = np.repeat(image_ids, [len(d) for d in detections])
@@ -97,14 +112,17 @@ def _entries_by_class(data: DetectionData, detections: Sequence[Detections]) -> 
     labels = join_arrays([d.labels for d in detections], np.int64)
     scores = join_arrays([d.scores for d in detections], np.float64)
     for label, (name, category_id) in enumerate(zip(data.class_names, category_ids, strict=True)):
-        objects, mine = np.flatnonzero(truth_labels == label), np.flatnonzero(labels == label)
-        columns = (column[objects].tolist() for column in (truth_images, truth_boxes, areas, crowd))
-        found = (column[mine].tolist() for column in (images, boxes, scores))
+        of_objects, of_detections = np.flatnonzero(object_labels == label), np.flatnonzero(labels == label)
+        object_columns = (column[of_objects].tolist() for column in (object_images, object_boxes, areas, crowd))
+        detection_columns = (column[of_detections].tolist() for column in (images, boxes, scores))
         yield ClassEntries(
             name,
             category_id,
-            [annotation(*row) for row in zip(*columns, strict=True)],
-            [result(*row) for row in zip(*found, strict=True)],
+            [
+                {"image_id": image_id, "bbox": box, "area": area, "iscrowd": iscrowd}
+                for image_id, box, area, iscrowd in zip(*object_columns, strict=True)
+            ],
+            [coco_detection(image_id, box, score) for image_id, box, score in zip(*detection_columns, strict=True)],
         )
 
 
@@ -120,17 +138,17 @@ def _xywh(boxes: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([joined[:, :2], joined[:, 2:] - joined[:, :2]], axis=1)
 
 
-def _finite(entry: dict, numbers: Sequence) -> list[float]:
-    numbers = [float(number) for number in numbers]
+def _finite(entry: JsonObject, values: Sequence[Any]) -> list[float]:
+    numbers = [float(value) for value in values]
     if not all(map(math.isfinite, numbers)):
-        raise DataError(f"Expected finite numbers in every annotation and result, got {entry!r}. Mend the file.")
+        raise DataError(f"Expected finite numbers in all annotations and results, got {entry!r}. Fix the file.")
     return numbers
 
 
-def _checked_image(entry: dict, image_ids: set[int], names: dict[int, str]) -> int:
+def _checked_image(entry: JsonObject, image_ids: Set[int], names: Mapping[int, str]) -> int:
     if len(entry["bbox"]) != 4 or entry["image_id"] not in image_ids or entry["category_id"] not in names:
         raise DataError(
-            "Expected every annotation and result to have 4 box numbers and to name a listed image and category, "
-            f"got {entry!r}. Mend the file."
+            "Expected all annotations and results to have 4 box numbers and the ids of a listed image and category, "
+            f"got {entry!r}. Fix the file."
         )
     return entry["image_id"]

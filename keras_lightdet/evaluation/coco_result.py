@@ -1,8 +1,9 @@
-"""What COCO's evaluation answers."""
+"""The result of COCO's evaluation."""
 
 from dataclasses import dataclass
 
 from keras_lightdet.evaluation.curves import PrecisionRecall
+from keras_lightdet.evaluation.results import Columns
 
 COCO_FIGURES = (
     "AP",
@@ -22,18 +23,18 @@ COCO_FIGURES = (
 
 @dataclass(frozen=True)
 class CocoClass:
-    """The score of one class; the figures are NaN where there was no object to find.
+    """The result of one class; the figures are NaN if it has no objects.
 
     Attributes:
-        name: The class.
-        category_id: The data set's own id of it.
+        name: Name of the class.
+        category_id: The data set's own id of the class.
         AP: Mean over IoU thresholds 0.50 to 0.95, 0..1.
-        AP50: At IoU 0.50.
+        AP50: AP at IoU 0.50.
         AR100: Recall with 100 detections per image, mean over the IoU thresholds.
-        truths: Objects to find, crowds not counted.
-        crowds: Regions that count neither way.
-        detections: What the detector answered for the class.
-        curve: Precision against recall at IoU 0.50: pycocotools' 101 points, its falling envelope.
+        num_objects: Ground-truth objects, crowds excluded.
+        num_crowds: Crowd regions, which are neither positive nor negative.
+        num_detections: Detections of the class.
+        curve: Precision against recall at IoU 0.50: pycocotools' 101 points, precision made monotonic.
     """
 
     name: str
@@ -41,18 +42,30 @@ class CocoClass:
     AP: float
     AP50: float
     AR100: float
-    truths: int
-    crowds: int
-    detections: int
+    num_objects: int
+    num_crowds: int
+    num_detections: int
     curve: PrecisionRecall
+
+    def columns(self) -> Columns:
+        """Returns the row of the class in a table."""
+        return {
+            "class": self.name,
+            "AP": self.AP,
+            "AP50": self.AP50,
+            "AR100": self.AR100,
+            "objects": self.num_objects,
+            "crowds": self.num_crowds,
+            "detections": self.num_detections,
+        }
 
 
 @dataclass(frozen=True)
 class CocoResult:
-    """COCO's twelve figures, 0..1, NaN where there was nothing to find, and `classes`, one per class.
+    """COCO's twelve figures, 0..1, NaN where there are no objects, and one `CocoClass` per class in label order.
 
-    AP is the mean over IoU 0.50 to 0.95; small, medium and large are objects below 32 x 32, below 96 x 96 and
-    above, in labeled area; AR1, AR10 and AR100 are recalls with that many detections per image and class.
+    AP is the mean over IoU thresholds 0.50 to 0.95; small, medium and large are objects with a labeled area below
+    32 x 32, below 96 x 96 and above; AR1, AR10 and AR100 are recalls with that many detections per image and class.
     """
 
     AP: float
@@ -72,18 +85,3 @@ class CocoResult:
     def figures(self) -> dict[str, float]:
         """Returns the twelve figures by name, in COCO's order."""
         return {name: getattr(self, name) for name in COCO_FIGURES}
-
-    def rows(self) -> list[dict]:
-        """Returns the per-class table as data, in label order."""
-        return [
-            {
-                "class": c.name,
-                "AP": c.AP,
-                "AP50": c.AP50,
-                "AR100": c.AR100,
-                "objects": c.truths,
-                "crowds": c.crowds,
-                "detections": c.detections,
-            }
-            for c in self.classes
-        ]

@@ -1,20 +1,19 @@
-"""pycocotools, run class by class.
+"""Runs pycocotools class by class.
 
-Its own loop over all classes keeps every match of every class and size in memory, gigabytes for COCO val2017;
-the classes do not depend on each other, so one at a time gives the same numbers. What it expects silently is
-made sure of here: ids start at 1, as it takes a match with id 0 for no match. It keeps the best 100
-detections of each class in each image.
+Its own loop over all classes keeps the matches of each class and size in memory, gigabytes for COCO val2017; the
+classes are independent, so one at a time gives the same numbers. Ids start at 1 here, because pycocotools takes a
+match with id 0 for no match. It keeps the best 100 detections of each class in each image.
 """
 
 import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from keras_lightdet.evaluation.coco_result import CocoClass, CocoResult
+from keras_lightdet.evaluation.coco_result import COCO_FIGURES, CocoClass, CocoResult
 from keras_lightdet.evaluation.curves import PrecisionRecall
 
 if TYPE_CHECKING:
@@ -23,37 +22,55 @@ if TYPE_CHECKING:
 
 # Positions in pycocotools' result arrays with its default parameters.
 _IOU_50, _ALL_AREAS, _MAX_100 = 0, 0, 2
-# What pycocotools answers where there was no object to find.
+# The value of pycocotools' figures where there are no objects.
 _ABSENT = -1.0
+
+
+class CocoAnnotation(TypedDict):
+    """An object in COCO's form; `bbox` is `(x, y, width, height)` in pixels."""
+
+    image_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+
+
+class CocoDetection(CocoAnnotation):
+    """A detection in the form pycocotools has it after loading."""
+
+    score: float
 
 
 @dataclass(frozen=True)
 class ClassEntries:
-    """All objects and detections of one class, made by `annotation` and `result`."""
+    """All objects and detections of one class."""
 
     name: str
     category_id: int
-    annotations: list[dict]
-    results: list[dict]
+    annotations: Sequence[CocoAnnotation]
+    detections: Sequence[CocoDetection]
 
 
-def annotation(image_id: int, box: list[float], area: float, iscrowd: int) -> dict:
-    """Returns an object in COCO's form; `box` is x, y, width, height."""
-    return {"image_id": image_id, "bbox": box, "area": area, "iscrowd": iscrowd}
+class ClassArrays(TypedDict):
+    """pycocotools' `precision` and `scores` `[IoU, recall, 1, area, max]`, and `recall` `[IoU, 1, area, max]`."""
+
+    precision: np.ndarray
+    scores: np.ndarray
+    recall: np.ndarray
 
 
-def result(image_id: int, box: list[float], score: float) -> dict:
-    """Returns a detection in the form pycocotools has it after loading; `box` is x, y, width, height."""
-    return {**annotation(image_id, box, box[2] * box[3], 0), "score": score}
+def coco_detection(image_id: int, box: list[float], score: float) -> CocoDetection:
+    """Returns a detection in COCO's form; `box` is `(x, y, width, height)`."""
+    return {"image_id": image_id, "bbox": box, "area": box[2] * box[3], "iscrowd": 0, "score": score}
 
 
 def run_pycocotools(classes: Iterable[ClassEntries]) -> CocoResult:
-    """Evaluates boxes with pycocotools, in silence.
+    """Evaluates boxes with pycocotools, without its output on the terminal.
 
-    Images without object and detection of a class change nothing in its score, so they need no mention.
+    Images without object and detection of a class do not change its figures and can be omitted.
 
     Args:
-        classes: Made one at a time, if memory matters.
+        classes: The classes; an iterator keeps one at a time in memory.
 
     Raises:
         ImportError: pycocotools is not installed.
@@ -61,25 +78,24 @@ def run_pycocotools(classes: Iterable[ClassEntries]) -> CocoResult:
     try:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise ImportError("Expected pycocotools for COCO's figures. Do: pip install 'keras-lightdet[train]'") from error
+        raise ImportError("Expected pycocotools for COCO figures. Run: pip install 'keras-lightdet[train]'") from error
 
     with contextlib.redirect_stdout(io.StringIO()):
         summary = COCOeval(iouType="bbox")
-        parts, scored = [], []
+        arrays, results = [], []
         for entries in classes:
-            part = _evaluate_class(entries, summary)
-            parts.append(part)
-            scored.append(_class_result(entries, part, summary.params.recThrs))
+            arrays.append(_evaluate_class(entries, summary))
+            results.append(_class_result(entries, arrays[-1], summary.params.recThrs))
         summary.eval = {
-            "precision": np.concatenate([part["precision"] for part in parts], axis=2),
-            "recall": np.concatenate([part["recall"] for part in parts], axis=1),
+            "precision": np.concatenate([of_class["precision"] for of_class in arrays], axis=2),
+            "recall": np.concatenate([of_class["recall"] for of_class in arrays], axis=1),
         }
         summary.summarize()
-    return CocoResult(*map(_nan_if_absent, summary.stats), tuple(scored))
+    figures = {name: _nan_if_absent(value) for name, value in zip(COCO_FIGURES, summary.stats, strict=True)}
+    return CocoResult(classes=tuple(results), **figures)
 
 
-def _evaluate_class(entries: ClassEntries, defaults: "COCOeval") -> dict[str, np.ndarray]:
-    """Returns "precision" and "scores" `[IoU, recall, 1, area, max]` and "recall" `[IoU, 1, area, max]`."""
+def _evaluate_class(entries: ClassEntries, defaults: "COCOeval") -> ClassArrays:
     from pycocotools.cocoeval import COCOeval
 
     if all(a["iscrowd"] for a in entries.annotations):
@@ -87,10 +103,10 @@ def _evaluate_class(entries: ClassEntries, defaults: "COCOeval") -> dict[str, np
         shape = (len(p.iouThrs), len(p.recThrs), 1, len(p.areaRng), len(p.maxDets))
         absent = np.full(shape, _ABSENT)
         return {"precision": absent, "scores": absent, "recall": absent[:, 0]}
-    image_ids = sorted({entry["image_id"] for entry in (*entries.annotations, *entries.results)})
+    image_ids = sorted({entry["image_id"] for entry in (*entries.annotations, *entries.detections)})
     evaluation = COCOeval(
         _index(image_ids, entries.category_id, entries.annotations),
-        _index(image_ids, entries.category_id, entries.results),
+        _index(image_ids, entries.category_id, entries.detections),
         "bbox",
     )
     evaluation.evaluate()
@@ -98,7 +114,7 @@ def _evaluate_class(entries: ClassEntries, defaults: "COCOeval") -> dict[str, np
     return evaluation.eval
 
 
-def _index(image_ids: list[int], category_id: int, entries: list[dict]) -> "COCO":
+def _index(image_ids: list[int], category_id: int, entries: Sequence[CocoAnnotation]) -> "COCO":
     from pycocotools.coco import COCO
 
     coco = COCO()
@@ -111,19 +127,28 @@ def _index(image_ids: list[int], category_id: int, entries: list[dict]) -> "COCO
     return coco
 
 
-def _class_result(entries: ClassEntries, part: dict[str, np.ndarray], recalls: np.ndarray) -> CocoClass:
-    crowds = sum(a["iscrowd"] for a in entries.annotations)
-    truths = len(entries.annotations) - crowds
-    precision = part["precision"][:, :, 0, _ALL_AREAS, _MAX_100]
-    recall = part["recall"][:, 0, _ALL_AREAS, _MAX_100]
-    points = slice(None) if truths else slice(0)
+def _class_result(entries: ClassEntries, arrays: ClassArrays, recalls: np.ndarray) -> CocoClass:
+    num_crowds = sum(a["iscrowd"] for a in entries.annotations)
+    num_objects = len(entries.annotations) - num_crowds
+    precision = arrays["precision"][:, :, 0, _ALL_AREAS, _MAX_100]
+    recall = arrays["recall"][:, 0, _ALL_AREAS, _MAX_100]
+    points = slice(None) if num_objects else slice(0)
     curve = PrecisionRecall(
         np.array(recalls[points]),
         precision[_IOU_50, points],
-        part["scores"][_IOU_50, points, 0, _ALL_AREAS, _MAX_100],
+        arrays["scores"][_IOU_50, points, 0, _ALL_AREAS, _MAX_100],
     )
-    figures = map(_nan_if_absent, (precision.mean(), precision[_IOU_50].mean(), recall.mean()))
-    return CocoClass(entries.name, entries.category_id, *figures, truths, crowds, len(entries.results), curve)
+    return CocoClass(
+        entries.name,
+        entries.category_id,
+        AP=_nan_if_absent(precision.mean()),
+        AP50=_nan_if_absent(precision[_IOU_50].mean()),
+        AR100=_nan_if_absent(recall.mean()),
+        num_objects=num_objects,
+        num_crowds=num_crowds,
+        num_detections=len(entries.detections),
+        curve=curve,
+    )
 
 
 def _nan_if_absent(figure: float) -> float:

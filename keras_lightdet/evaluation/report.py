@@ -1,34 +1,38 @@
-"""Results told to people: a per-class table as text, numbers as data, precision-recall curves as a plot."""
+"""Results as a table of classes, as JSON-able data, and as a plot of precision-recall curves."""
 
 import math
-import os
 from collections.abc import Sequence
+from typing import TypeAlias
 
-from keras_lightdet.evaluation.coco_result import CocoResult
+from keras_lightdet.evaluation.coco_result import CocoClass, CocoResult
+from keras_lightdet.evaluation.curves import PrecisionRecall
+from keras_lightdet.evaluation.results import EvaluationResult
 from keras_lightdet.evaluation.voc import VocResult
+from keras_lightdet.files import StrPath, expand_user
 
 MAX_CURVES = 10  # the colors of matplotlib's cycle
 _PLOT_INCHES = (8.0, 5.0)
 _PLOT_DPI = 110
 
+JsonValue: TypeAlias = str | int | float | None
 
-def result_as_data(result: CocoResult | VocResult) -> dict:
-    """Returns a result as plain JSON-able data: its figures, and "classes", the rows of the per-class table.
 
-    Figures that do not exist, because there was no object to find, are None.
+def result_as_data(result: EvaluationResult) -> dict[str, JsonValue | list[dict[str, JsonValue]]]:
+    """Returns a result as JSON-able data: its figures, and "classes", the rows of the table of classes.
+
+    NaN figures are None.
     """
     return {
         **{name: _none_if_nan(value) for name, value in result.figures().items()},
-        "classes": [{key: _none_if_nan(value) for key, value in row.items()} for row in result.rows()],
+        "classes": [
+            {key: _none_if_nan(value) for key, value in of_class.columns().items()} for of_class in result.classes
+        ],
     }
 
 
-def class_table(result: CocoResult | VocResult) -> str:
-    """Returns the per-class table as text, figures in percent, with the summary figures below it.
-
-    Figures that do not exist, because there was no object to find, are shown as "-".
-    """
-    rows = result.rows()
+def class_table(result: EvaluationResult) -> str:
+    """Returns the table of classes as text, figures in percent and NaN as "-", with the summary figures below it."""
+    rows = [of_class.columns() for of_class in result.classes]
     summary = "  ".join(f"{name} {_percent(value)}" for name, value in result.figures().items())
     if not rows:
         return summary
@@ -39,15 +43,15 @@ def class_table(result: CocoResult | VocResult) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", summary])
 
 
-def plot_precision_recall(result: CocoResult | VocResult, path: str | os.PathLike) -> None:
-    """Draws the precision-recall curve of each class to an image file.
+def plot_precision_recall(result: CocoResult | VocResult, path: StrPath) -> None:
+    """Plots the precision-recall curve of each class to an image file.
 
-    VOC's curves have a point for each detection; COCO's are at IoU 0.50. With more than `MAX_CURVES` classes
-    the best and the worst ones are drawn, as more cannot be told apart.
+    VOC's curves have a point per detection; COCO's are at IoU 0.50. Of more than `MAX_CURVES` classes the best and the
+    worst are plotted.
 
     Args:
-        result: What an evaluation answered.
-        path: The file to write; its suffix says the format, such as .png or .pdf.
+        result: The result of an evaluation.
+        path: The file to write; its suffix gives the format, such as .png or .pdf.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -56,14 +60,14 @@ def plot_precision_recall(result: CocoResult | VocResult, path: str | os.PathLik
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("Expected matplotlib for plots. Do: pip install 'keras-lightdet[train]'") from error
+        raise ImportError("Expected matplotlib for plots. Run: pip install 'keras-lightdet[train]'") from error
 
-    # No pyplot: it keeps every figure, and may look for a display.
+    # pyplot would keep every figure, and may search for a display.
     figure = Figure(figsize=_PLOT_INCHES, dpi=_PLOT_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, ap, curve in _curves(result):
-        # From recall 0 at the first precision, and down to 0 at the end, as both ways of averaging have it.
+        # From recall 0 at the first precision, and down to 0 at the end, as both forms of average precision have it.
         recall = [0.0, *curve.recall, *curve.recall[-1:]]
         precision = [*curve.precision[:1], *curve.precision, 0.0]
         if len(curve.recall):
@@ -74,13 +78,12 @@ def plot_precision_recall(result: CocoResult | VocResult, path: str | os.PathLik
     axes.grid(alpha=0.3)
     if axes.has_data():
         figure.legend(loc="outside right upper", fontsize=8)
-    figure.savefig(path)
+    figure.savefig(expand_user(path))
 
 
-def _curves(result: CocoResult | VocResult) -> list[tuple]:
-    """Returns (name, AP, curve) of the classes to draw, best first."""
-    is_coco = isinstance(result, CocoResult)
-    curves = [(c.name, c.AP50 if is_coco else c.AP, c.curve) for c in result.classes if c.truths]
+def _curves(result: CocoResult | VocResult) -> list[tuple[str, float, PrecisionRecall]]:
+    """Returns name, AP and curve of the classes to plot, best first."""
+    curves = [(c.name, c.AP50 if isinstance(c, CocoClass) else c.AP, c.curve) for c in result.classes if c.num_objects]
     curves.sort(key=lambda curve: -curve[1])
     if len(curves) <= MAX_CURVES:
         return curves
@@ -94,7 +97,7 @@ def _title(result: CocoResult | VocResult) -> str:
     return f"VOC {result.metric} at IoU {result.iou_threshold:.2f}: mAP {_percent(result.mAP)} %"
 
 
-def _cell(value: object) -> str:
+def _cell(value: str | int | float) -> str:
     return _percent(value) if isinstance(value, float) else str(value)
 
 
@@ -109,5 +112,5 @@ def _percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _none_if_nan(value: object) -> object:
+def _none_if_nan(value: str | int | float) -> JsonValue:
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -19,7 +19,7 @@ from keras_lightdet.types import InputShape
 
 DECODER_WIDTH = 32
 DECODERS = ("full", "high", "none")
-LOSS = SegmentationLoss(hard_threshold=None)
+LOSS = SegmentationLoss(ohem_threshold=None)
 _PREFIX = re.compile(r"^backbone\d+_")  # of a layer's name
 
 

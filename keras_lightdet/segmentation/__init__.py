@@ -1,4 +1,4 @@
-"""The segmenter model: steps, loss, answers."""
+"""Segmenter models: train and predict steps, loss, labels of pixels."""
 
 from keras_lightdet.segmentation.loss import SegmentationLoss, pixel_loss
 from keras_lightdet.segmentation.model import SegmentationModel, predict_pixels

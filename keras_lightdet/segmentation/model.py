@@ -1,6 +1,7 @@
-"""SegmentationModel: a network that tells the class of every pixel, its training and its answers."""
+"""SegmentationModel: a network that predicts the class of each pixel, its training and inference."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -12,31 +13,34 @@ from keras_lightdet.images import ImageInput, for_each_image, resize_image
 from keras_lightdet.inference_stage import InferenceStage
 from keras_lightdet.layers import resize_maps
 from keras_lightdet.segmentation.loss import SegmentationLoss, pixel_loss
+from keras_lightdet.types import Config, SegmentationTargets, Size, Tensor, Tensors
 
 MAIN = "logits"
 CLASS_SUFFIX = "_class"
 
 
 def predict_pixels(x: keras.KerasTensor, num_classes: int, *, name: str) -> keras.KerasTensor:
-    """Adds the 1x1 convolution that gives each pixel's logits, `[B, H, W, C]` -> float32 `[B, H, W, num_classes]`."""
+    """Adds the 1x1 convolution that predicts logits, `[B, H, W, C]` -> float32 `[B, H, W, num_classes]`."""
     return layers.Conv2D(num_classes, 1, dtype="float32", name=f"{name}{CLASS_SUFFIX}")(x)
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
 class SegmentationModel(BaseModel):
-    """A segmenter that trains by stock `compile` and `fit` and answers by `segment`.
+    """A segmenter that trains with stock `compile` and `fit` and labels pixels with `segment`.
 
-    Data for `fit` are pairs of images `[B, H, W, 3]` (0..255, RGB, of any size) and targets `{"labels" [B, H, W]
-    (0..num_classes - 1, or `IGNORE`), "sources" [B, S] int}`; "sources" is optional, see `BaseModel`.
+    Data for `fit` are pairs of images `[B, H, W, 3]` (0..255, RGB, of any size) and `SegmentationTargets`.
 
     Args:
-        network: Functional model, images `[B, H, W, 3]` -> `{"logits" [B, h, w, num_classes], ..}`; what else it gives
-            are the logits of heads that help in training alone.
+        network: Functional model, images `[B, H, W, 3]` -> `{"logits" [B, h, w, num_classes], ..}`; further outputs are
+            the logits of auxiliary heads, which are used in training only.
         class_names: Names of the classes in label order.
-        input_size: `(height, width)` in pixels that images are stretched to.
-        loss: Numbers of the loss; `None` takes the defaults.
-        architecture: Name and arguments of the builder, kept beside saved weights.
+        input_size: `(height, width)` in pixels to which images are resized.
+        loss: Settings of the loss; `None` = the defaults.
+        architecture: Name and arguments of the builder, stored in the record of saved weights.
         name: Name of the model.
+
+    Raises:
+        ValueError: If `loss` has another number of class weights than there are classes.
     """
 
     def __init__(
@@ -44,9 +48,9 @@ class SegmentationModel(BaseModel):
         network: keras.Model,
         *,
         class_names: Sequence[str],
-        input_size: tuple[int, int],
+        input_size: Size,
         loss: SegmentationLoss | None = None,
-        architecture: Mapping | None = None,
+        architecture: Mapping[str, Any] | None = None,
         name: str | None = None,
     ):
         super().__init__(
@@ -60,59 +64,58 @@ class SegmentationModel(BaseModel):
         self.loss_spec = loss or SegmentationLoss()
         weights = self.loss_spec.class_weights
         if weights is not None and len(weights) != self.num_classes:
-            raise ValueError(f"Expected {self.num_classes} class_weights, got {len(weights)}. Give one for each class.")
+            raise ValueError(f"Expected {self.num_classes} class_weights, got {len(weights)}. Pass one per class.")
         self.built = True
 
-    def networks(self, input_size: tuple[int, int] | None = None) -> list[tuple[keras.Model, list[tuple]]]:
+    def networks(self, input_size: Size | None = None) -> list[tuple[keras.Model, list[tuple[int, ...]]]]:
         """Returns the network without its auxiliary heads, see `BaseModel.networks`."""
         network = keras.Model(self.network.input, self.network.output[MAIN], name=self.network.name)
         return [(network, [(*(input_size or self.input_size), 3)])]
 
     def class_layers(self) -> list[keras.layers.Layer]:
-        """Returns the layers whose weights belong to the classes: all others serve any set of classes."""
+        """Returns the class prediction layers, see `BaseModel.class_layers`."""
         return [layer for layer in self.network.layers if layer.name.endswith(CLASS_SUFFIX)]
 
-    def call(self, images, training: bool = False) -> dict:
-        """Returns `{"logits" [B, h, w, num_classes]}`, float32, of `images` `[B, H, W, 3]`, 0..255."""
+    def call(self, images: Tensor, training: bool = False) -> Tensors:
+        """Returns `{"logits" [B, h, w, num_classes]}`, float32, for `images` `[B, H, W, 3]`, 0..255."""
         return {MAIN: self._run(images, training)[MAIN]}
 
-    def compute_losses(self, images, targets: dict, training: bool) -> dict:
-        """Returns the loss of each head, see `BaseModel.compute_losses`."""
+    def compute_losses(self, images: Tensor, targets: SegmentationTargets, training: bool) -> Tensors:
+        """Computes the loss of each head, see `BaseModel.compute_losses`."""
         losses = {}
         for output, logits in self._run(images, training).items():
             weight = 1.0 if output == MAIN else self.loss_spec.auxiliary_weight
             losses[_loss_name(output)] = weight * pixel_loss(logits, targets["labels"], self.loss_spec)
         return losses
 
-    def predict_step(self, data) -> tf.Tensor:
-        """Returns the logits of a batch at the network's own stride, see `call`."""
+    def predict_step(self, data: Any) -> Tensor:
+        """Returns the logits of a batch at the stride of the network, see `call`."""
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self(images, training=False)[MAIN]
 
     def segment(self, images: ImageInput | Sequence[ImageInput]) -> np.ndarray | list[np.ndarray]:
-        """Tells the class of every pixel in images of any size.
+        """Predicts the class of each pixel in images of any size.
 
         Args:
             images: An image or a list of images: paths, Pillow images, or arrays `[H, W, 3]` of 0..255 RGB.
 
         Returns:
-            Labels, uint8 `[H, W]` at the size of the image given (EXIF orientation applied), or a list of them for a
-            list.
+            Labels, uint8 `[H, W]` of the image's size (EXIF orientation applied), or a list of them for a list.
 
         Raises:
-            DataError: If a file cannot be read as an image, or an array is none.
+            DataError: If a file cannot be read as an image, or an array is not an image.
         """
-        return for_each_image(images, self._segment_one)
+        return for_each_image(images, self._segment_image)
 
-    def _segment_one(self, pixels: np.ndarray) -> np.ndarray:
+    def _segment_image(self, pixels: np.ndarray) -> np.ndarray:
         logits = self.predict_on_batch(resize_image(pixels, self.input_size)[None])
-        return to_labels(logits[0], pixels.shape[:2])
+        return to_labels(logits[0], cast(Size, pixels.shape[:2]))
 
     def inference_stages(self) -> list[InferenceStage]:
-        """Returns the network as a stage: what a .tflite is made of, see `deploy.export_segmentation`."""
-        return [InferenceStage("network", lambda given: self(given["images"]), ("images",), True)]
+        """Returns the network as one stage, see `BaseModel.inference_stages`."""
+        return [InferenceStage("network", lambda tensors: self(tensors["images"]), ("images",), True)]
 
-    def get_config(self) -> dict:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, the network included."""
         return {
             "network": keras.saving.serialize_keras_object(self.network),
@@ -124,22 +127,22 @@ class SegmentationModel(BaseModel):
         }
 
     @classmethod
-    def from_config(cls, config: dict) -> "SegmentationModel":
-        """Rebuilds the network and the loss that `get_config` wrote."""
+    def from_config(cls, config: Config) -> "SegmentationModel":
+        """Rebuilds the segmenter from the config that `get_config` returned."""
         config = dict(config)
         for key in ("network", "loss"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
 
-    def _run(self, images, training: bool) -> dict:
+    def _run(self, images: Tensor, training: bool) -> Tensors:
         raw = self.network(ops.cast(images, self.compute_dtype), training=training)
         return {output: ops.cast(logits, "float32") for output, logits in raw.items()}
 
 
-def to_labels(logits: np.ndarray | tf.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Turns one image's logits `[h, w, K]` into labels, uint8 `[*size]`: enlarged first, then the best class."""
-    enlarged = resize_maps(tf.convert_to_tensor(logits)[None], size)
-    return tf.cast(tf.argmax(enlarged[0], axis=-1), tf.uint8).numpy()
+def to_labels(logits: Tensor | np.ndarray, size: Size) -> np.ndarray:
+    """Converts one image's logits `[h, w, K]` to labels, uint8 `[*size]`: resizes, then takes the best class."""
+    resized = resize_maps(tf.convert_to_tensor(logits)[None], size)
+    return tf.cast(tf.argmax(resized[0], axis=-1), tf.uint8).numpy()
 
 
 def _loss_name(output: str) -> str:

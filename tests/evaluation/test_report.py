@@ -1,4 +1,4 @@
-"""The table and the plot, read back."""
+"""The table of classes, JSON data and the plot."""
 
 import json
 
@@ -18,7 +18,7 @@ def case():
     return data, [detections_of([boxes[0], [200, 200, 240, 240]], [0.9, 0.8], [0, 0])]
 
 
-def test_the_table_holds_the_figures_in_percent(case):
+def test_the_table_shows_figures_in_percent(case):
     text = class_table(evaluate_voc(*case, metric="area"))
     lines = text.splitlines()
     assert lines[0].split() == ["class", "AP", "objects", "difficult", "detections"]
@@ -36,15 +36,15 @@ def test_the_coco_table_ends_with_the_twelve_figures(case):
     assert "APsmall -" in text.splitlines()[-1]
 
 
-def test_data_is_json_with_none_for_what_does_not_exist(case):
+def test_data_are_json_with_none_for_nan(case):
     for result in (evaluate_voc(*case), evaluate_coco(*case)):
-        told = json.loads(json.dumps(result_as_data(result), allow_nan=False))
-        assert told["classes"][1]["AP"] is None
-        assert told["classes"][0]["objects"] == 2
-        assert told["classes"][0]["AP"] == pytest.approx(result.classes[0].AP)
+        data = json.loads(json.dumps(result_as_data(result), allow_nan=False))
+        assert data["classes"][1]["AP"] is None
+        assert data["classes"][0]["objects"] == 2
+        assert data["classes"][0]["AP"] == pytest.approx(result.classes[0].AP)
 
 
-def test_the_plot_shows_each_curve_and_nothing_else_is_left_open(case, tmp_path):
+def test_the_plot_shows_the_curves(case, tmp_path):
     path = tmp_path / "curves.png"
     for result in (evaluate_voc(*case), evaluate_coco(*case)):
         plot_precision_recall(result, path)
@@ -57,7 +57,7 @@ def test_the_plot_shows_each_curve_and_nothing_else_is_left_open(case, tmp_path)
     assert path.stat().st_size > 1000
 
 
-def test_many_classes_are_cut_to_the_best_and_the_worst(tmp_path):
+def test_the_plot_of_many_classes_shows_the_best_and_the_worst(tmp_path):
     boxes = [[20 * i, 0, 20 * i + 10, 10] for i in range(15)]
     data = detection_data([record(boxes, range(15))], [f"class {i}" for i in range(15)])
     result = evaluate_voc(data, [detections_of(boxes[:8], [0.9] * 8, range(8))])

@@ -1,4 +1,4 @@
-"""Scores of segmenters against hand-worked and brute-force ones."""
+"""Evaluation of segmenters against figures computed by hand and by loops."""
 
 import math
 
@@ -11,6 +11,7 @@ from keras_lightdet.data import load_segmentation
 from keras_lightdet.errors import DataError
 from keras_lightdet.evaluation import (
     EvaluateSegmenter,
+    SegmentationClass,
     SegmentationResult,
     class_table,
     evaluate_segmentation,
@@ -20,18 +21,19 @@ from keras_lightdet.evaluation import (
 from keras_lightdet.evaluation.segmentation import count_confusion
 from keras_lightdet.labels import IGNORE
 from keras_lightdet.segmentation import SegmentationModel
+from keras_lightdet.visualization.boxes import IGNORED_COLOR, class_color
 
 NAMES = ("dark", "middle", "light")
 
 
-def test_the_confusion_matrix_counts_pairs():
+def test_the_confusion_matrix_counts_pairs_of_labels():
     random = np.random.default_rng(0)
-    truth, found = random.choice([0, 1, 2, IGNORE], (2, 30, 40)), random.integers(0, 3, (2, 30, 40))
-    expected = [[np.sum((truth == row) & (found == column)) for column in range(3)] for row in range(3)]
-    np.testing.assert_array_equal(count_confusion(truth, found, 3), expected)
+    labels, predictions = random.choice([0, 1, 2, IGNORE], (2, 30, 40)), random.integers(0, 3, (2, 30, 40))
+    expected = [[np.sum((labels == row) & (predictions == column)) for column in range(3)] for row in range(3)]
+    np.testing.assert_array_equal(count_confusion(labels, predictions, 3), expected)
 
 
-def test_figures_by_hand():
+def test_figures_computed_by_hand():
     """Class 1 is never predicted, class 3 neither labeled nor predicted: it has no IoU."""
     result = SegmentationResult((*NAMES, "none"), np.array([[6, 0, 2, 0], [1, 0, 1, 0], [0, 0, 10, 0], [0] * 4]))
     assert result.ious[:3] == pytest.approx([6 / 9, 0, 10 / 13])
@@ -40,14 +42,15 @@ def test_figures_by_hand():
     assert figures["mIoU"] == pytest.approx((6 / 9 + 10 / 13) / 3)
     assert figures["pixel_accuracy"] == pytest.approx(16 / 20)
     assert figures["class_accuracy"] == pytest.approx((6 / 8 + 0 + 1) / 3)
-    assert result.rows()[2] == {"class": "light", "IoU": 10 / 13, "recall": 1.0, "precision": 10 / 13, "pixels": 10}
+    assert result.classes[2] == SegmentationClass("light", 10 / 13, recall=1.0, precision=10 / 13, num_pixels=10)
+    assert list(result.classes[2].columns()) == ["class", "IoU", "recall", "precision", "pixels"]
     assert result_as_data(result)["classes"][3]["IoU"] is None
     assert "light" in class_table(result)
 
 
 @pytest.fixture
 def data(tmp_path):
-    """Halves of images that are larger than the network's input; dark is left, light right, the top row ignored."""
+    """Returns images larger than the network input: dark on the left, light on the right, the top row ignored."""
     for folder in ("test", "testannot"):
         (tmp_path / folder).mkdir()
     labels = np.zeros((20, 24), np.uint8)
@@ -63,7 +66,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def model():
-    """A network of one 1x1 convolution that tells dark from light by the red channel, and never says middle."""
+    """Returns a 1x1 convolution that predicts dark or light by the red channel, and never middle."""
     images = keras.Input((None, None, 3))
     logits = keras.layers.Conv2D(3, 1, name="head_class")
     network = keras.Model(images, {"logits": logits(images)})
@@ -76,34 +79,33 @@ def model():
 
 
 @pytest.mark.parametrize("options", [{}, {"flip": True}, {"scales": (1.0, 1.5), "flip": True}])
-def test_answers_are_scored_at_the_labels_size(model, data, options):
+def test_evaluation_is_at_the_size_of_the_labels(model, data, options):
     result = evaluate_segmentation(model, data, batch_size=2, **options)
-    assert result.confusion.sum() == 3 * 19 * 24  # every labeled pixel, though the network sees 10 x 12
+    assert result.confusion.sum() == 3 * 19 * 24  # each labeled pixel, although the network input is 10 x 12
     assert result.confusion[:, 1].sum() == 0
-    assert result.figures()["pixel_accuracy"] > 0.94  # but for one or two columns at the border
-    found = model.segment(data.records[0].path)
-    truth = data.read_labels(0)
-    np.testing.assert_array_equal(found[:, :11], 0)
-    np.testing.assert_array_equal(found[2:, 14:], 2)  # the image's top row is dark, and ignored
+    assert result.figures()["pixel_accuracy"] > 0.94  # except one or two columns at the border
+    predictions = model.segment(data.records[0].path)
+    np.testing.assert_array_equal(predictions[:, :11], 0)
+    np.testing.assert_array_equal(predictions[2:, 14:], 2)  # the image's top row is dark, and ignored
     if not options:
-        np.testing.assert_array_equal(result.confusion, 3 * count_confusion(truth, found, 3))
+        np.testing.assert_array_equal(result.confusion, 3 * count_confusion(data.read_labels(0), predictions, 3))
 
 
-def test_other_classes_are_refused(model, data):
+def test_data_of_other_classes_are_rejected(model, data):
     model.class_names = ("a", "b", "c")
     with pytest.raises(DataError, match=r"\['a', 'b', 'c'\]"):
         evaluate_segmentation(model, data)
 
 
-def test_the_callback_keeps_the_best_weights(model, data, tmp_path):
+def test_the_callback_saves_the_best_weights(model, data, tmp_path):
     path = tmp_path / "best.weights.h5"
-    callback = EvaluateSegmenter(data, batch_size=2, best_path=path, every=2)
+    callback = EvaluateSegmenter(data, batch_size=2, best_path=path, evaluate_every=2)
     model.compile(keras.optimizers.SGD(0.0))
     callback.set_model(model)
     callback.set_params({"epochs": 5})
     logs = [{} for _ in range(5)]
     for epoch, log in enumerate(logs):
-        if epoch == 3:  # every pixel is light from here on
+        if epoch == 3:  # all predictions are light from here on
             model.network.get_layer("head_class").bias.assign([-1e4, -1e4, 1e4])
         callback.on_epoch_end(epoch, log)
     assert ["val_mIoU" in log for log in logs] == [False, True, False, True, True]
@@ -118,13 +120,11 @@ def test_the_callback_keeps_the_best_weights(model, data, tmp_path):
     assert callback.get_state() == {"best_score": None, "best_epoch": None}
 
 
-def test_the_sheet_shows_both_in_the_classes_colors(model, data, tmp_path):
-    found = {0: model.segment(data.records[0].path)}
-    save_segmentation_grid(data, found, tmp_path / "sheet" / "grid.png")
-    with Image.open(tmp_path / "sheet" / "grid.png") as sheet:
-        colors = {color for _, color in sheet.convert("RGB").getcolors(1 << 20)}
-    from keras_lightdet.visualization.boxes import IGNORED_COLOR, class_color
-
+def test_the_grid_shows_predictions_and_ground_truth_in_class_colors(model, data, tmp_path):
+    predictions = {0: model.segment(data.records[0].path)}
+    save_segmentation_grid(data, predictions, tmp_path / "out" / "grid.png")
+    with Image.open(tmp_path / "out" / "grid.png") as grid:
+        colors = {color for _, color in grid.convert("RGB").getcolors(1 << 20)}
     assert {class_color(0), class_color(2), IGNORED_COLOR} <= colors  # the legend's swatches
     assert class_color(1) not in colors
     with pytest.raises(DataError, match="got none"):

@@ -1,4 +1,4 @@
-"""Segmenters under stock compile and fit."""
+"""Segmenters with stock compile and fit."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 from replica_check import assert_replicas_agree
 from small_segmenter import BUILDERS, random_batch, small_toy
 
-# Tracing the papers' networks takes most of a minute each time.
+# Tracing the papers' networks takes most of a minute per test.
 SEGMENTERS = [pytest.param(name, marks=() if name == "toy" else pytest.mark.slow) for name in BUILDERS]
 
 
@@ -23,58 +23,58 @@ def batches(count=8, **options):
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_mixed_precision_average_and_clipping_learn_together(mixed_precision, name):
-    """And the averaged weights, which the fit leaves in the model, answer better than those it began with."""
+def test_mixed_precision_with_ema_and_clipping_lowers_the_loss(mixed_precision, name):
+    """The averaged weights, which `fit` leaves in the model, predict most pixels correctly."""
     keras.utils.set_random_seed(0)
     model = BUILDERS[name]()
     model.compile(keras.optimizers.Adam(1e-2, global_clipnorm=5.0, use_ema=True, ema_momentum=0.8))
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     history = model.fit(batches(20), epochs=3, verbose=0).history
     assert history["loss"][-1] < 0.75 * history["loss"][0]
-    parts = [key for key in history if key != "loss"]
-    assert len(parts) == len(model.network.output)
-    np.testing.assert_allclose(sum(np.array(history[key]) for key in parts), history["loss"], rtol=1e-5)
+    terms = [key for key in history if key != "loss"]
+    assert len(terms) == len(model.network.output)
+    np.testing.assert_allclose(sum(np.array(history[key]) for key in terms), history["loss"], rtol=1e-5)
     images, targets = random_batch()
     logits = model(images)["logits"]
     assert logits.dtype == "float32"
     assert {variable.dtype for variable in model.trainable_weights} == {"float32"}
-    scored = targets["labels"] != 255
-    found = model.segment(list(images))
-    assert np.mean((np.stack(found) == targets["labels"])[scored]) > 0.8  # 0.33 by chance
+    labeled = targets["labels"] != 255
+    predictions = model.segment(list(images))
+    assert np.mean((np.stack(predictions) == targets["labels"])[labeled]) > 0.8  # 0.33 by chance
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_a_clipped_step_is_the_gradient_at_the_length_allowed(name):
+def test_a_clipped_step_is_the_gradient_scaled_to_the_clipnorm(name):
     keras.utils.set_random_seed(0)
     model = BUILDERS[name]()
     images, targets = random_batch()
     with tf.GradientTape() as tape:
         loss = sum(model.compute_losses(images, targets, training=True).values())
     gradients = [g.numpy() for g in tape.gradient(loss, model.trainable_weights)]
-    length = np.sqrt(sum(np.sum(np.square(g)) for g in gradients))
-    assert length > 0.1
+    norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients))
+    assert norm > 0.1
     before = [w.numpy() for w in model.trainable_weights]
     model.compile(keras.optimizers.SGD(1.0, global_clipnorm=0.1))
     model.fit(batches(1), verbose=0)
     for weight, start, gradient in zip(model.trainable_weights, before, gradients, strict=True):
-        np.testing.assert_allclose(start - weight.numpy(), gradient * 0.1 / length, atol=2e-5)
+        np.testing.assert_allclose(start - weight.numpy(), gradient * 0.1 / norm, atol=2e-5)
 
 
-def test_the_fit_leaves_the_average_of_the_weights():
-    """By hand: the first step's weights, then a quarter of each later step's and three quarters of what was before."""
+def test_fit_leaves_the_averaged_weights():
+    """By hand: the first step's weights, then 0.75 of the average and 0.25 of each later step's weights."""
     keras.utils.set_random_seed(0)
-    model, seen = small_toy(), []
+    model, weights_of_steps = small_toy(), []
 
     class Keep(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            seen.append([w.numpy() for w in model.trainable_weights])
+            weights_of_steps.append([w.numpy() for w in model.trainable_weights])
 
     model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.75))
     model.fit(batches(4), verbose=0, callbacks=[Keep()])
-    average = seen[0]
-    for weights in seen[1:]:
+    average = weights_of_steps[0]
+    for weights in weights_of_steps[1:]:
         average = [0.75 * mean + 0.25 * weight for mean, weight in zip(average, weights, strict=True)]
-    for weight, expected, last in zip(model.trainable_weights, average, seen[-1], strict=True):
+    for weight, expected, last in zip(model.trainable_weights, average, weights_of_steps[-1], strict=True):
         np.testing.assert_allclose(weight.numpy(), expected, atol=1e-6)
         assert not np.allclose(last, expected, atol=1e-6)
 
@@ -89,7 +89,7 @@ def test_steps_per_execution_changes_nothing():
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_halts_and_names_the_images():
+def test_a_non_finite_loss_halts_and_stores_the_sources():
     model = small_toy()
     model.compile(keras.optimizers.SGD(1e-2))
     model.network.get_layer("head_class").bias.assign([0.0, np.nan, 0.0])
@@ -104,6 +104,6 @@ def test_a_loss_that_is_not_finite_halts_and_names_the_images():
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_two_replicas_take_the_step_of_one(name):
-    """Gradients under MirroredStrategy equal those of one replica, sync batch norm and the shared divisor included."""
+def test_two_replicas_give_the_gradients_of_one(name):
+    """Includes synchronized batch norm and the normalizer over all replicas."""
     assert_replicas_agree(name, timeout=900)

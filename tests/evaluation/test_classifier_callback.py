@@ -1,4 +1,4 @@
-"""The best weights of a classifier are kept, and those alone."""
+"""The callback that evaluates classifiers and saves their best weights."""
 
 import keras
 import numpy as np
@@ -8,12 +8,12 @@ import tensorflow as tf
 from keras_lightdet.evaluation import EvaluateClassifier
 from keras_lightdet.weights import load_weights, read_record
 
-RIGHT, WRONG = np.eye(2, dtype="float32"), np.eye(2, dtype="float32")[::-1]
+CORRECT, WRONG = np.eye(2, dtype="float32"), np.eye(2, dtype="float32")[::-1]
 
 
 @pytest.fixture
 def model():
-    """Two inputs, two logits: with the unit matrix each image is its own class."""
+    """Returns a network of two inputs and two logits: with the unit matrix each input is its own class."""
     inputs = keras.Input((2,))
     net = keras.Model(inputs, keras.layers.Dense(2, use_bias=False, name="classifier")(inputs))
     net.architecture, net.class_names = {"builder": "Two"}, ("first", "second")
@@ -24,41 +24,41 @@ def model():
 
 @pytest.fixture
 def batches():
-    return tf.data.Dataset.from_tensor_slices((RIGHT, RIGHT)).batch(2)
+    return tf.data.Dataset.from_tensor_slices((CORRECT, CORRECT)).batch(2)
 
 
-def evaluate(scores, model, kernel, epoch):
-    scores.set_model(model)
+def evaluate(callback, model, kernel, epoch):
+    callback.set_model(model)
     model.get_layer("classifier").set_weights([kernel])
     logs = {}
-    scores.on_epoch_end(epoch, logs)
+    callback.on_epoch_end(epoch, logs)
     return logs
 
 
 def test_worse_weights_do_not_replace_better_ones(model, batches, tmp_path):
     path = tmp_path / "best.weights.h5"
-    scores = EvaluateClassifier(batches, best_path=path)
-    half = np.float32([[1, 0], [1, 0]])  # says "first" of both
-    assert evaluate(scores, model, half, 0)["val_accuracy"] == 0.5
-    logs = evaluate(scores, model, RIGHT, 1)
+    callback = EvaluateClassifier(batches, best_path=path)
+    half = np.float32([[1, 0], [1, 0]])  # predicts "first" for both
+    assert evaluate(callback, model, half, 0)["val_accuracy"] == 0.5
+    logs = evaluate(callback, model, CORRECT, 1)
     assert logs["val_accuracy"] == 1.0
     assert logs["val_loss"] == pytest.approx(np.log(1 + np.exp(-1)), rel=1e-5)
-    assert evaluate(scores, model, WRONG, 2)["val_accuracy"] == 0.0
+    assert evaluate(callback, model, WRONG, 2)["val_accuracy"] == 0.0
     load_weights(model, path)
-    np.testing.assert_array_equal(model.get_layer("classifier").get_weights()[0], RIGHT)
+    np.testing.assert_array_equal(model.get_layer("classifier").get_weights()[0], CORRECT)
     assert read_record(path)["architecture"] == {"builder": "Two"}
-    assert scores.get_state() == {"best_score": 1.0, "best_epoch": 1}
+    assert callback.get_state() == {"best_score": 1.0, "best_epoch": 1}
 
 
-def test_a_resumed_run_knows_the_best_score_unless_the_file_is_gone(model, batches, tmp_path):
+def test_a_resumed_run_restores_the_best_score_unless_the_file_is_missing(model, batches, tmp_path):
     path = tmp_path / "best.weights.h5"
     first = EvaluateClassifier(batches, best_path=path)
-    evaluate(first, model, RIGHT, 0)
+    evaluate(first, model, CORRECT, 0)
     resumed = EvaluateClassifier(batches, best_path=path)
     resumed.set_state(first.get_state())
     evaluate(resumed, model, WRONG, 1)
     load_weights(model, path)
-    np.testing.assert_array_equal(model.get_layer("classifier").get_weights()[0], RIGHT)
+    np.testing.assert_array_equal(model.get_layer("classifier").get_weights()[0], CORRECT)
     path.unlink()
     resumed.set_state(first.get_state())
     evaluate(resumed, model, WRONG, 1)
