@@ -5,7 +5,7 @@ from keras_lightdet.evaluation.classification import ClassificationClass, Classi
 from keras_lightdet.evaluation.coco import evaluate_coco, evaluate_coco_json
 from keras_lightdet.evaluation.coco_result import CocoClass, CocoResult
 from keras_lightdet.evaluation.curves import PrecisionRecall
-from keras_lightdet.evaluation.detection import evaluate, evaluate_detection, predict_detection
+from keras_lightdet.evaluation.detection import evaluate_detection, predict_detection
 from keras_lightdet.evaluation.report import class_table, plot_precision_recall, result_as_data
 from keras_lightdet.evaluation.results import EvaluationResult
 from keras_lightdet.evaluation.segmentation import (
@@ -34,7 +34,6 @@ __all__ = [
     "VocResult",
     "class_table",
     "draw_detection_grid",
-    "evaluate",
     "evaluate_classification",
     "evaluate_coco",
     "evaluate_coco_json",

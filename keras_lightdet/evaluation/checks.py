@@ -67,11 +67,11 @@ def _check_names(record: ImageRecord, detections: Detections, class_names: tuple
         )
 
 
-def _check_boxes(what: str, boxes: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+def _check_boxes(name: str, boxes: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
     boxes, labels = np.asarray(boxes), np.asarray(labels)
     if boxes.shape != (len(labels), 4) or labels.ndim != 1:
         raise DataError(
-            f"Expected {what} to be boxes [n, 4] and labels [n], got {boxes.shape} and {labels.shape}. "
+            f"Expected {name} to be boxes [n, 4] and labels [n], got {boxes.shape} and {labels.shape}. "
             "Give one label to each box."
         )
     if not len(labels):
@@ -79,19 +79,19 @@ def _check_boxes(what: str, boxes: np.ndarray, labels: np.ndarray, num_classes: 
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= num_classes:
         wrong = labels[0] if labels.dtype.kind not in "iu" else labels[(labels < 0) | (labels >= num_classes)][0]
         raise DataError(
-            f"Expected {what} to have integer labels in 0..{num_classes - 1}, got {wrong!r}. "
+            f"Expected {name} to have integer labels in 0..{num_classes - 1}, got {wrong!r}. "
             "Check that the model and the data list the same classes."
         )
     if not np.isfinite(boxes).all():
         wrong = boxes[~np.isfinite(boxes).all(axis=1)][0]
         raise DataError(
-            f"Expected {what} to have finite boxes, got {wrong.tolist()}. "
+            f"Expected {name} to have finite boxes, got {wrong.tolist()}. "
             "If a model predicted them, its weights have probably become NaN: train again from the last valid weights."
         )
     swapped = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
     if swapped.any():
         raise DataError(
-            f"Expected {what} to be (x_min, y_min, x_max, y_max) in that order, got "
+            f"Expected {name} to be (x_min, y_min, x_max, y_max) in that order, got "
             f"{boxes[swapped][0].tolist()}. Check the box format."
         )
 

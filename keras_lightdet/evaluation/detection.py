@@ -28,7 +28,7 @@ DETECTION_METRICS: dict[str, tuple[DetectionEvaluator, str]] = {
 def evaluate_detection(
     model: DetectorModel, data: DetectionData, metric: str = "coco", batch_size: int = 8
 ) -> CocoResult | VocResult:
-    """Evaluates a detector on a data set. `evaluate` is a short name for it.
+    """Evaluates a detector on a data set. `keras_lightdet.evaluate` is a short name for it.
 
     For several metrics of the same predictions call `predict_detection`, then `evaluate_coco` and `evaluate_voc`.
 
@@ -94,6 +94,3 @@ def check_metric(metric: str) -> None:
 
 def _pad_batch(images: Tensor, batch_size: int) -> Tensor:
     return tf.pad(images, [[0, batch_size - tf.shape(images)[0]], [0, 0], [0, 0], [0, 0]])
-
-
-evaluate = evaluate_detection

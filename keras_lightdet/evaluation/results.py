@@ -1,4 +1,4 @@
-"""What the results of all evaluations have in common."""
+"""The interface of all evaluation results."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias

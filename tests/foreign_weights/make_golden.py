@@ -10,7 +10,7 @@ import torchvision_detectors
 from torchvision_nets import answers, build_drawn
 
 # TensorFlow, which these import, comes behind torchvision.
-from detector_answers import shorten  # isort: skip
+from detector_outputs import shorten  # isort: skip
 from torch_tensors import EFFICIENTNETS, MOBILENETS, RESNETS, SHUFFLENETS, SIZES, draw_image, summarize  # isort: skip
 
 

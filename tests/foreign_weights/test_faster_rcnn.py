@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detector_answers import answers, assert_same, build, shorten
+from detector_outputs import assert_same, build, outputs_of, shorten
 from torch_tensors import draw_detector_state
 
 from keras_lightdet.errors import WeightsError
@@ -35,7 +35,7 @@ def state(drawn):
 
 def test_every_step_is_that_of_torchvision(model, state):
     load_faster_rcnn(model, state)
-    found = shorten(answers(model, "small"))
+    found = shorten(outputs_of(model, "small"))
     with np.load(GOLDEN) as golden:
         assert len(golden["rois"]) > 100 and len(set(golden["labels"])) > 1
         assert set(golden.files) == set(found)
@@ -129,4 +129,4 @@ def test_answers_are_torchvisions(name, tmp_path):
     model = build(name)
     load_faster_rcnn(model, tmp_path / "weights.pth")
     with np.load(tmp_path / "answers.npz") as expected:
-        assert_same(answers(model, name), expected)
+        assert_same(outputs_of(model, name), expected)

@@ -20,7 +20,7 @@ def build(name):
     return model
 
 
-def answers(model, name):
+def outputs_of(model, name):
     """Returns the outputs of the first network, the proposals, the detections and the losses."""
     image = draw_image(*DETECTORS[name]["input_shape"][:2])
     first, odd, raw = model.rpn(image), model.rpn(draw_image(*ODD_SIZE)), model(image)
