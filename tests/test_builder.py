@@ -139,8 +139,8 @@ def test_arguments_out_of_range_are_refused(options, message):
 
 
 def test_unknown_arguments_are_refused():
-    with pytest.raises(TypeError, match="colour"):
-        Toy(colour="red")
+    with pytest.raises(TypeError, match="size"):
+        Toy(size=3)
 
 
 def test_names_of_classes_are_given_or_numbered():

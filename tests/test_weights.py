@@ -24,7 +24,7 @@ def path(model, tmp_path):
     return save_weights(model, tmp_path / "best.weights.h5")
 
 
-def beside(path):
+def record_of(path):
     return path.with_name("best.weights.json")
 
 
@@ -39,7 +39,7 @@ def flip_a_bit(path):
 
 
 def claim_huge_record(path):
-    with open(beside(path), "wb") as file:
+    with open(record_of(path), "wb") as file:
         file.truncate(3 * 10**9)
 
 
@@ -48,11 +48,11 @@ DAMAGE = {
     "flipped bit": flip_a_bit,
     "empty weights": lambda path: path.write_bytes(b""),
     "no weights": lambda path: path.unlink(),
-    "no record": lambda path: beside(path).unlink(),
-    "empty record": lambda path: beside(path).write_text(""),
-    "record is a list": lambda path: beside(path).write_text("[1, 2]"),
-    "record without classes": lambda path: beside(path).write_text('{"sha256": "0", "architecture": {}}'),
-    "deep record": lambda path: beside(path).write_text("[" * 100_000),
+    "no record": lambda path: record_of(path).unlink(),
+    "empty record": lambda path: record_of(path).write_text(""),
+    "record is a list": lambda path: record_of(path).write_text("[1, 2]"),
+    "record without classes": lambda path: record_of(path).write_text('{"sha256": "0", "architecture": {}}'),
+    "deep record": lambda path: record_of(path).write_text("[" * 100_000),
     "huge record": claim_huge_record,
 }
 
@@ -68,7 +68,7 @@ def test_damaged_weights_are_refused_by_name_and_quickly(path, damage):
     assert isinstance(error.value, LightdetError)
 
 
-def test_a_foreign_keras_file_with_a_lambda_is_never_opened(tmp_path):
+def test_a_keras_file_with_a_lambda_is_never_opened(tmp_path):
     foreign = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)])
     foreign.save(tmp_path / "foreign.keras")
     with pytest.raises(WeightsError, match="Only weights are loaded"):
@@ -96,7 +96,7 @@ def test_a_kill_between_record_and_weights_leaves_the_old_pair_usable(model, pat
     keras_lightdet.RSANet(weights=path)
 
 
-def test_not_finite_weights_are_not_saved(tmp_path):
+def test_non_finite_weights_are_not_saved(tmp_path):
     broken = small_rsanet()
     broken.network.get_layer("p3_box").bias.assign(np.full(12, np.nan))
     with pytest.raises(WeightsError, match="p3_box"):
@@ -105,7 +105,7 @@ def test_not_finite_weights_are_not_saved(tmp_path):
 
 
 def test_weights_for_another_architecture_are_refused(path):
-    record = json.loads(beside(path).read_text())
+    record = json.loads(record_of(path).read_text())
     with pytest.raises(WeightsError, match="fit"):
         load_weights(small_rsanet(widths=(4, 4, 8, 16, 8)), path)
     assert record["class_names"] == ["disc", "square", "star"]
@@ -117,3 +117,28 @@ def test_weights_for_another_architecture_are_refused(path):
 def test_an_address_needs_https_and_a_sum(address):
     with pytest.raises(WeightsError, match="sha256"):
         resolve_weights(address)
+
+
+def test_a_record_keeps_data_set_scores_license_and_recipe(model, tmp_path):
+    info = {"dataset": "VOC 2007", "scores": {"mAP": np.float32(0.5)}, "license": "Apache-2.0", "recipe": "rsanet_voc"}
+    record = read_record(save_weights(model, tmp_path / "best.weights.h5", **info))
+    assert {key: record[key] for key in info} == {**info, "scores": {"mAP": 0.5}}
+    keras_lightdet.RSANet(weights=tmp_path / "best.weights.h5")
+
+
+def test_a_record_without_optional_facts_is_read(path):
+    record = json.loads(record_of(path).read_text())
+    assert set(record) == {"sha256", "replaces", "architecture", "class_names"}
+    del record["replaces"]
+    record_of(path).write_text(json.dumps(record))
+    assert read_record(path)["class_names"] == ["disc", "square", "star"]
+    keras_lightdet.RSANet(weights=path)
+
+
+def test_the_home_folder_is_expanded(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    save_weights(model, "~/best.weights.h5")
+    assert (tmp_path / "best.weights.h5").exists()
+    load_weights(model, "~/best.weights.h5")
+    keras_lightdet.RSANet(weights="~/best.weights.h5")

@@ -40,31 +40,31 @@ LIGHT = ("d0", "lite0", "lite3x")
     "variant", [pytest.param(name, marks=[pytest.mark.slow] * (name not in LIGHT)) for name in PUBLISHED]
 )
 def test_cost_is_the_published_one(variant):
-    found = cost(keras_lightdet.EfficientDet(variant=variant))
+    counts = cost(keras_lightdet.EfficientDet(variant=variant))
     parameters, macs = PUBLISHED[variant]
-    assert found.trainable_parameters == parameters
-    assert found.macs == pytest.approx(macs * 1e9, rel=0.025)
-    assert not found.uncounted
+    assert counts.trainable_parameters == parameters
+    assert counts.macs == pytest.approx(macs * 1e9, rel=0.025)
+    assert not counts.uncounted
     if variant == "d0":
-        assert found.bn_statistics == 47_136
+        assert counts.bn_statistics == 47_136
 
 
-def test_parts_of_d0_have_the_published_parameters():
+def test_modules_of_d0_have_the_published_parameters():
     network = keras_lightdet.EfficientDet(variant="d0").network
-    parts = {"backbone": 0, "fusion": 0, "class": 0, "box": 0}
+    parameters = {"backbone": 0, "fusion": 0, "class": 0, "box": 0}
     for weight in network.trainable_weights:
         layer = weight.path.split("/")[0]
-        part = next((part for part in parts if layer.startswith((part, f"predict_{part}"))), "backbone")
-        parts[part] += int(np.prod(weight.shape))
-    assert parts == {"backbone": 3_595_388, "fusion": 196_281, "class": 69_354, "box": 19_044}
+        module = next((key for key in parameters if layer.startswith((key, f"predict_{key}"))), "backbone")
+        parameters[module] += int(np.prod(weight.shape))
+    assert parameters == {"backbone": 3_595_388, "fusion": 196_281, "class": 69_354, "box": 19_044}
 
 
-def test_every_variant_of_the_sheet_is_built():
+def test_every_published_variant_is_there():
     assert set(VARIANTS) == set(PUBLISHED)
 
 
 def test_anchors_are_those_of_the_released_code():
-    """google/automl's numbers of Lite0: P3's first cell, and P7's, whose stride is 320 / 3."""
+    """google/automl's boxes of Lite0: the first cells of P3, and of P7, whose stride is 320 / 3."""
     model = small_efficientdet(input_shape=(320, 320, 3))
     placed = model.objective.anchors.generate((320, 320))
     assert len(placed) == 9 * (40**2 + 20**2 + 10**2 + 5**2 + 3**2) == 19_206
@@ -81,7 +81,7 @@ def test_anchors_are_those_of_the_released_code():
 
 
 @pytest.mark.parametrize("size", [(64, 64), (70, 101)])
-def test_outputs_are_as_many_as_anchors_on_any_size(size):
+def test_every_anchor_has_an_output_at_any_size(size):
     model = small_efficientdet(input_shape=(*size, 3))
     raw = model(np.zeros((1, *size, 3), "float32"))
     count = sum(model.objective.anchors.level_counts(size))
@@ -93,7 +93,7 @@ def test_outputs_are_as_many_as_anchors_on_any_size(size):
 
 
 def untrained(model, images, targets):
-    """Paths of the weights that no gradient reaches."""
+    """Returns the paths of the weights without a gradient."""
     with tf.GradientTape() as tape:
         loss = sum(model.compute_losses(images, targets, training=True).values())
     gradients = tape.gradient(loss, model.trainable_weights)
@@ -105,7 +105,7 @@ def untrained(model, images, targets):
     "fusion",
     [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("bifpn_fast", "nas_fpn"))) for name in FUSIONS],
 )
-def test_every_fusion_trains_every_weight(fusion):
+def test_every_weight_of_every_fusion_is_trained(fusion):
     keras.utils.set_random_seed(0)
     # At 64 pixels P7 would be P6, and shares of two equal maps have no gradient; nor have Lite's ReLU6 where a sum of
     # five maxima passes their 6.

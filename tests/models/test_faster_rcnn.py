@@ -1,4 +1,4 @@
-"""Faster R-CNN's published counts and settings, and which of its weights a step trains."""
+"""Faster R-CNN: published counts and settings, trained weights, weights files."""
 
 import dataclasses
 
@@ -23,22 +23,22 @@ def count(variables):
 
 
 def test_parameters_are_torchvisions_published_ones():
-    """41,755,286 is what torchvision states; its frozen batch norms are no parameters."""
-    found = cost(keras_lightdet.FasterRCNN())
-    assert found.parameters + BACKGROUND_BOX == 41_755_286
-    assert found.uncounted == ()
+    """torchvision states 41,755,286, without its frozen batch norms."""
+    counts = cost(keras_lightdet.FasterRCNN())
+    assert counts.parameters + BACKGROUND_BOX == 41_755_286
+    assert counts.uncounted == ()
 
 
 def test_cost_is_mmdetections():
-    """It prints 41.53 M (of which the frozen stem and stage are no part) and 207 G."""
+    """MMDetection prints 41.53 M, without the frozen stem and stage, and 207 G."""
     model = keras_lightdet.FasterRCNN(variant="mmdetection")
     assert count(model.trainable_weights) == 41_527_712
     assert model.num_classes == 80 and model.input_size == (800, 1280)
-    found = cost(model)
-    assert found.macs == pytest.approx(206.3e9, rel=0.005)
+    counts = cost(model)
+    assert counts.macs == pytest.approx(206.3e9, rel=0.005)
     parts = {"backbone": 83.4, "fpn": 58.0, "rpn": 50.6, "region": 14.3}  # G, by hand from the layer tables
     for start, expected in parts.items():
-        macs = sum(layer.macs for layer in found.layers if layer.name.startswith(start))
+        macs = sum(layer.macs for layer in counts.layers if layer.name.startswith(start))
         assert macs / 1e9 == pytest.approx(expected, rel=0.005), start
 
 
@@ -62,7 +62,7 @@ def test_variants_differ_in_the_settings_of_their_code_bases():
 
 
 def gradients_of(model):
-    """All anchors and regions are counted, so that no weight waits for a lucky sample."""
+    """Returns gradients of the loss of all anchors and regions, so that they depend on no random sample."""
     model.proposal_objective = dataclasses.replace(model.proposal_objective, sample=EVERYTHING)
     model.region_objective = dataclasses.replace(model.region_objective, sample=EVERYTHING)
     images, targets = random_batch(boxes=8)
@@ -82,17 +82,17 @@ def gradients_of(model):
 )
 def test_every_weight_that_is_not_frozen_is_trained(options):
     keras.utils.set_random_seed(1)
-    found = gradients_of(small_faster_rcnn(**options))
-    assert not [path for path, g in found.items() if g is None or not np.all(np.isfinite(g))]
-    assert not [path for path, g in found.items() if not np.any(g)]
+    gradients = gradients_of(small_faster_rcnn(**options))
+    assert not [path for path, g in gradients.items() if g is None or not np.all(np.isfinite(g))]
+    assert not [path for path, g in gradients.items() if not np.any(g)]
     frozen = "trainable_stages" in options
-    assert any("stem" in path for path in found) != frozen
-    assert any("stage2" in path for path in found) != frozen
-    assert any("_bn/gamma" in path for path in found) == (options.get("batch_norm") != "frozen")
+    assert any("stem" in path for path in gradients) != frozen
+    assert any("stage2" in path for path in gradients) != frozen
+    assert any("_bn/gamma" in path for path in gradients) == (options.get("batch_norm") != "frozen")
 
 
-def test_outputs_and_anchors_meet_on_odd_sides():
-    """The last row of each level, cut by the image, has its anchors at the same place in the outputs."""
+def test_outputs_match_anchors_at_odd_sizes():
+    """Cells at the border, which the image covers in part, have anchors and outputs."""
     keras.utils.set_random_seed(5)
     size = (61, 139)
     model = small_faster_rcnn(input_shape=(*size, 3))
@@ -106,7 +106,7 @@ def test_outputs_and_anchors_meet_on_odd_sides():
     assert anchors.level_counts(size) == tuple(3 * count for count in cells)
 
 
-def test_default_freezes_as_torchvision_does():
+def test_the_default_freezes_the_same_layers_as_torchvision():
     model = keras_lightdet.FasterRCNN(3, (SIDE, SIDE, 3), depth=18, width=8, head_width=16)
     names = {weight.path for weight in model.trainable_weights}
     assert not [name for name in names if "_bn/" in name or "stem" in name or "stage2" in name]
@@ -124,7 +124,7 @@ def test_training_lowers_the_loss():
     assert np.mean(history[-3:]) < 0.8 * history[0]
 
 
-def test_weights_are_read_back_and_the_trunk_serves_other_classes(tmp_path):
+def test_weights_are_restored_and_their_trunk_loads_for_other_classes(tmp_path):
     keras.utils.set_random_seed(3)
     model = small_faster_rcnn(variant="mmdetection")
     path = save_weights(model, tmp_path / "a.weights.h5")
@@ -138,9 +138,9 @@ def test_weights_are_read_back_and_the_trunk_serves_other_classes(tmp_path):
     with pytest.raises(WeightsError, match="num_classes"):
         keras_lightdet.FasterRCNN(5, weights=path)
     other = small_faster_rcnn(class_names=("a", "b", "c"))
-    own = {layer.name: layer.get_weights() for layer in other.class_layers()}
+    class_weights = {layer.name: layer.get_weights() for layer in other.class_layers()}
     load_trunk(other, path)
-    assert set(own) == {"regions_class", "regions_box_of_class"}
+    assert set(class_weights) == {"regions_class", "regions_box_of_class"}
     for layer in other.class_layers():
-        np.testing.assert_array_equal(layer.kernel, own[layer.name][0])
+        np.testing.assert_array_equal(layer.kernel, class_weights[layer.name][0])
     np.testing.assert_array_equal(other.rpn.get_layer("fpn_p2_out").kernel, model.rpn.get_layer("fpn_p2_out").kernel)

@@ -1,4 +1,4 @@
-"""Light-Head R-CNN: its cost, its strides, its training, its file."""
+"""Light-Head R-CNN: cost, strides, training, weights and TFLite files."""
 
 import dataclasses
 
@@ -30,14 +30,14 @@ from keras_lightdet.weights import load_trunk, save_weights
     ],
 )
 def test_cost_is_that_of_the_layer_tables(options, size, parameters, macs):
-    found = cost(keras_lightdet.LightHeadRCNN(**options), (*size, 3))
-    assert found.uncounted == ()
-    assert round(found.trainable_parameters / 1e6, 2) == parameters
-    assert round(found.macs / 1e9, 1 if macs > 100 else 2) == macs
+    counts = cost(keras_lightdet.LightHeadRCNN(**options), (*size, 3))
+    assert counts.uncounted == ()
+    assert round(counts.trainable_parameters / 1e6, 2) == parameters
+    assert round(counts.macs / 1e9, 1 if macs > 100 else 2) == macs
 
 
 @pytest.mark.parametrize("variant", ["s", pytest.param("l", marks=pytest.mark.slow)])
-def test_regions_read_the_thin_map_at_its_own_stride(variant):
+def test_regions_are_pooled_at_the_stride_of_the_thin_map(variant):
     """Setting S has proposals from stride 16 and regions from stride 32, setting L both from stride 16."""
     model = keras_lightdet.LightHeadRCNN(3, (128, 192, 3), variant=variant)
     raw = model.rpn(np.zeros((1, 128, 192, 3)))
@@ -47,18 +47,18 @@ def test_regions_read_the_thin_map_at_its_own_stride(variant):
     assert raw["objectness"].shape[1] == len(model.proposal_objective.anchors.generate((128, 192))) == 8 * 12 * 15
 
 
-def test_a_region_reads_where_it_lies():
-    """A map that tells its own place: the warp answers with the place of the region, in pixels of the input."""
+def test_a_region_is_pooled_from_its_own_position():
+    """A map whose values are its rows in pixels of the input, so that pooling returns the rows of the region."""
     model = small_light_head()
-    warp = model.roi_align
+    roi_align = model.roi_align
     rows = np.broadcast_to(32.0 * np.arange(8)[None, :, None, None], (1, 8, 8, 490)).astype("float32")
     roi = np.float32([[[20, 64, 90, 134]]])
-    found = np.array(warp(rows, roi))[0, 0, :, 0, 0]
+    pooled = np.array(roi_align(rows, roi))[0, 0, :, 0, 0]
     expected = 64 + 70 / 7 * (np.arange(7) + 0.75)  # the maximum of the samples at 1/4 and 3/4 of a bin
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5)
 
 
-def test_numbers_of_training_are_those_of_the_authors():
+def test_training_settings_are_those_of_the_authors():
     model = keras_lightdet.LightHeadRCNN(3)
     rpn, regions = model.proposal_objective, model.region_objective
     assert (rpn.train.pre_nms_top_k, rpn.train.post_nms_top_k) == (12000, 2000)
@@ -77,19 +77,19 @@ def test_numbers_of_training_are_those_of_the_authors():
 def test_every_weight_is_trained(options):
     keras.utils.set_random_seed(1)
     model = small_light_head(**options)
-    everything = SampleSpec(4000, 1.0)  # no weight waits for a lucky sample
+    everything = SampleSpec(4000, 1.0)  # so that gradients depend on no random sample
     model.proposal_objective = dataclasses.replace(model.proposal_objective, sample=everything)
     model.region_objective = dataclasses.replace(model.region_objective, sample=everything)
     images, targets = random_batch(batch=2, boxes=8)
     with tf.GradientTape() as tape:
         loss = sum(model.compute_losses(images, targets, training=True).values())
-    found = zip(model.trainable_weights, tape.gradient(loss, model.trainable_weights), strict=True)
-    dead = [w.path for w, g in found if g is None or not np.all(np.isfinite(g)) or not np.any(g)]
+    gradients = zip(model.trainable_weights, tape.gradient(loss, model.trainable_weights), strict=True)
+    dead = [w.path for w, g in gradients if g is None or not np.all(np.isfinite(g)) or not np.any(g)]
     assert not dead
 
 
 @pytest.mark.slow
-def test_some_steps_lower_the_loss():
+def test_training_lowers_the_loss():
     keras.utils.set_random_seed(0)
     model = small_light_head()
     model.compile(keras.optimizers.Adam(1e-3))
@@ -99,7 +99,7 @@ def test_some_steps_lower_the_loss():
 
 
 def test_a_box_for_each_class_is_the_box_of_its_label():
-    """A bias of one class's deltas moves its box alone: a tenth of the region's sides, and exp(0.2) times as large."""
+    """A bias of one class's deltas moves only its box: by a tenth of its sides, and exp(0.2) times as large."""
     keras.utils.set_random_seed(0)
     model = small_light_head(per_class_boxes=True)
     layer = model.region_network.get_layer("regions_box_class")
@@ -112,7 +112,7 @@ def test_a_box_for_each_class_is_the_box_of_its_label():
     np.testing.assert_allclose(boxes[0, 0], [rois[0, 0], rois[0, 0], expected], rtol=1e-5)
 
 
-def test_weights_alone_restore_the_detector_and_serve_other_classes(tmp_path):
+def test_weights_restore_the_detector_and_their_trunk_loads_for_other_classes(tmp_path):
     model = small_light_head(per_class_boxes=True)
     path = save_weights(model, tmp_path / "best.weights.h5")
     image = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3))
@@ -122,8 +122,8 @@ def test_weights_alone_restore_the_detector_and_serve_other_classes(tmp_path):
     other = small_light_head(per_class_boxes=True, class_names=("cat", "dog"))
     load_trunk(other, path)
     for name in ("rpn_box", "thin_row_column_conv2"):
-        kept, given = (net.rpn.get_layer(name).get_weights()[0] for net in (other, model))
-        np.testing.assert_array_equal(kept, given)
+        kept, expected = (net.rpn.get_layer(name).get_weights()[0] for net in (other, model))
+        np.testing.assert_array_equal(kept, expected)
     with pytest.raises(WeightsError, match="per_class_boxes"):
         keras_lightdet.LightHeadRCNN(weights=path, per_class_boxes=False)
 
@@ -141,15 +141,15 @@ def test_float_file_equals_keras(tmp_path):
     for seed, name in enumerate(("regions_class", "regions_box")):  # so that classes and boxes differ clearly
         kernel = region_network.get_layer(name).kernel
         kernel.assign(tf.random.stateless_normal(kernel.shape, [3, seed], stddev=0.3))
-    pictures = [draw_image(seed) for seed in range(4)]
+    images = [draw_image(seed) for seed in range(4)]
     path = tmp_path / "small.tflite"
-    report = export_detection(model, path, calibration=pictures)
+    report = export_detection(model, path, calibration=images)
     assert report.num_detections > 0
     assert report.keras_agreement == 1.0
     assert not [op for op in report.ops if op.startswith(("Flex", "CUSTOM"))]
-    found, expected = TFLiteDetector(path), model
-    for picture in pictures:
-        mine, his = found.detect(picture, 0.05), expected.detect(picture, 0.05)
-        np.testing.assert_array_equal(mine.labels, his.labels)
-        np.testing.assert_allclose(mine.boxes, his.boxes, atol=2e-2)
-        np.testing.assert_allclose(mine.scores, his.scores, atol=1e-4)
+    detector = TFLiteDetector(path)
+    for image in images:
+        actual, expected = detector.detect(image, 0.05), model.detect(image, 0.05)
+        np.testing.assert_array_equal(actual.labels, expected.labels)
+        np.testing.assert_allclose(actual.boxes, expected.boxes, atol=2e-2)
+        np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Detectors on real images, learnt by heart: slow, and only where they are."""
+"""Detectors overfit real images; skipped where the data sets are missing."""
 
 import dataclasses
 
@@ -25,8 +25,8 @@ def eight_images():
     return dataclasses.replace(data, records=data.records[:8])
 
 
-def learn_by_heart(model, data, *, steps=400, rate=2e-3):
-    """Trains on all of the data in every step, always the same, and detects in them."""
+def overfit(model, data, *, steps=400, rate=2e-3):
+    """Trains on all of the data in every step, without augmentation, and detects in them."""
     model.compile(keras.optimizers.Adam(warmup_cosine(rate, steps, 20), global_clipnorm=10.0))
     batches = train_batches(data, model.input_size, len(data), seed=0, augment=STILL)
     model.fit(batches, steps_per_epoch=steps, verbose=0)
@@ -34,12 +34,12 @@ def learn_by_heart(model, data, *, steps=400, rate=2e-3):
 
 
 @pytest.mark.slow
-def test_rsanet_learns_eight_images_by_heart():
+def test_rsanet_overfits_eight_images():
     data = eight_images()
     keras.utils.set_random_seed(0)
     anchors = fit_anchors(data, SIZE).anchors
     model = keras_lightdet.RSANet(class_names=data.class_names, input_shape=(*SIZE, 3), anchors=anchors)
-    detections = learn_by_heart(model, data)
+    detections = overfit(model, data)
     assert evaluate_voc(data, detections, metric="area").figures()["mAP"] >= 0.95
     assert evaluate_coco(data, detections).figures()["AP50"] >= 0.95
 
@@ -50,15 +50,15 @@ def test_rsanet_learns_eight_images_by_heart():
     [
         ("ThunderNet", 320, {"variant": "snet49"}),
         ("RetinaNet", 256, {"variant": "mobile_spinenet49"}),
-        # Platelets have sides of 16 pixels here, the paper's smallest anchors of 32.
+        # Platelets have sides of 16 pixels, the paper's smallest anchors 32.
         ("EfficientDet", 256, {"variant": "d0", "anchor_scale": 2.0}),
     ],
 )
-def test_a_detector_learns_eight_images_by_heart(builder, side, options):
+def test_a_detector_overfits_eight_images(builder, side, options):
     data = eight_images()
     keras.utils.set_random_seed(0)
     model = getattr(keras_lightdet, builder)(class_names=data.class_names, input_shape=(side, side, 3), **options)
-    detections = learn_by_heart(model, data)
+    detections = overfit(model, data)
     assert evaluate_coco(data, detections).figures()["AP50"] >= 0.95
 
 
@@ -92,16 +92,16 @@ def small_fusion_net(fusion, class_names, size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_every_fusion_learns_eight_images_by_heart(fusion):
+def test_every_fusion_overfits_eight_images(fusion):
     data = eight_images()
     keras.utils.set_random_seed(0)
     model = small_fusion_net(fusion, data.class_names, (192, 192))
-    detections = learn_by_heart(model, data, steps=600, rate=4e-3)
+    detections = overfit(model, data, steps=600, rate=4e-3)
     assert evaluate_coco(data, detections).figures()["AP50"] >= 0.95
 
 
-def test_coco_mini_trains_and_is_scored():
-    """Sparse ids, crowds and images without objects go through a few steps and COCO's figures."""
+def test_coco_mini_trains_and_is_evaluated():
+    """Trains and evaluates on sparse ids, crowds and images without objects."""
     folder = shared_data("coco_mini")
     data = load_data(folder, "train")
     test = load_data(folder, "val", class_names=data.class_names)

@@ -1,4 +1,4 @@
-"""RetinaNet costs what its authors publish, trains whole, and keeps what its weights say."""
+"""RetinaNet: published cost, anchors, trained weights, weights files."""
 
 import keras
 import numpy as np
@@ -31,17 +31,17 @@ SIZES = [
 
 
 def small_retinanet(**options):
-    """The smallest variant at the smallest size."""
+    """Builds the smallest variant at the smallest size."""
     size = {"variant": "mobile_spinenet49xs", "input_shape": (SIDE, SIDE, 3)}
     return keras_lightdet.RetinaNet(**{**size, "class_names": NAMES, **options})
 
 
 @pytest.mark.parametrize(("variant", "options", "parameters", "macs", "millions", "billions"), SIZES)
 def test_variants_have_the_published_cost(variant, options, parameters, macs, millions, billions):
-    found = cost(keras_lightdet.RetinaNet(variant=variant, **options))
-    assert found.trainable_parameters == parameters
-    assert found.macs / 1e9 == pytest.approx(macs, rel=5e-4)
-    assert not found.uncounted
+    counts = cost(keras_lightdet.RetinaNet(variant=variant, **options))
+    assert counts.trainable_parameters == parameters
+    assert counts.macs / 1e9 == pytest.approx(macs, rel=5e-4)
+    assert not counts.uncounted
     if millions is not None:
         assert parameters / 1e6 == pytest.approx(millions, rel=5e-3)
         assert macs == pytest.approx(billions, rel=5e-3 if "mobile" not in variant else 2e-2)
@@ -53,7 +53,7 @@ def test_parameters_follow_the_classes():
 
 
 def test_anchors_are_in_the_order_of_the_outputs():
-    """Those of the first cell, of the next row's and the next level's: about the middles of cells, 3 strides and up."""
+    """The first cell, a cell of the next row and one of the next level: centered anchors of 3 strides and more."""
     model = small_retinanet()
     anchors = np.array(model.objective.generate_anchors((SIDE, SIDE)))
     assert anchors.shape == (9 * sum((SIDE // stride) ** 2 for stride in (8, 16, 32, 64, 128)), 4)
@@ -67,7 +67,7 @@ def test_anchors_are_in_the_order_of_the_outputs():
 
 
 def test_every_weight_is_trained():
-    """But those that a dead ReLU hides: squeeze-and-excitation has only a channel or two inside."""
+    """Except behind a dead ReLU: squeeze-and-excitation has only one or two hidden channels."""
     keras.utils.set_random_seed(0)
     model = small_retinanet()
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3)).astype("float32")
@@ -82,7 +82,7 @@ def test_every_weight_is_trained():
     assert not dead
 
 
-def test_weights_say_what_they_are(tmp_path):
+def test_weights_restore_the_detector(tmp_path):
     blocks = list(MOBILE_SPINENET)
     blocks[3] = blocks[3]._replace(parents=(1, 4))  # 3 and 4 in the paper's
     model = small_retinanet(drop_path_rate=0.1, activation="relu", blocks=blocks)
@@ -102,13 +102,13 @@ def test_weights_say_what_they_are(tmp_path):
 
 
 @slow
-def test_a_classifiers_trunk_is_taken_over(tmp_path):
+def test_training_starts_from_a_classifier(tmp_path):
     classifier = MobileSpineNet(variant="49xs", num_classes=5)
     path = save_weights(classifier, tmp_path / "net.weights.h5")
     backbone = small_retinanet(weights_backbone=path).network.get_layer("backbone")
     for layer in backbone.layers:
-        for found, expected in zip(layer.get_weights(), classifier.get_layer(layer.name).get_weights(), strict=True):
-            np.testing.assert_array_equal(found, expected)
+        for actual, expected in zip(layer.get_weights(), classifier.get_layer(layer.name).get_weights(), strict=True):
+            np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_classifiers_trunk_is_taken_over(tmp_path):
         ({"variant": "resnet50_fpn", "blocks": ()}, "blocks to be None"),
         (
             {"variant": "resnet50_fpn", "drop_path_rate": 0.2},
-            "drop_path_rate to be 0.0, got 0.2: resnet50_fpn has none",
+            "drop_path_rate to be 0.0, got 0.2: resnet50",
         ),
         ({"num_classes": 4}, "4 class_names, got 3"),
     ],

@@ -11,7 +11,7 @@ from keras_lightdet.weights import load_trunk, save_weights
 
 
 def conv_weights(model):
-    """Weights of convolutions and head biases, without batch norm: the count that meets the published 3.24 M."""
+    """Counts weights of convolutions and biases of heads, without batch norm, as the published 3.24 M."""
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     return count(model.trainable_weights) - count(sum((layer.trainable_weights for layer in norms), []))
 
@@ -32,17 +32,17 @@ def count(variables):
         ({"variant": "coco", "repeats": (1, 1, 2, 5, 5)}, 4335),
     ],
 )
-def test_weights_are_those_of_the_readings(options, thousands):
+def test_readings_of_the_paper_have_the_counted_weights(options, thousands):
     assert round(conv_weights(keras_lightdet.RSANet(**options)) / 1000) == thousands
 
 
 def test_voc_cost_is_the_published_one():
     model = keras_lightdet.RSANet()
-    found = cost(model)
+    counts = cost(model)
     assert count(model.trainable_weights) == 3_276_769
-    assert found.macs == pytest.approx(1.722e9, rel=5e-4)
+    assert counts.macs == pytest.approx(1.722e9, rel=5e-4)
     # The paper's 3.54 B FLOPs seem to count element-wise work too; twice the convolutions' MACs are 2.7 % fewer.
-    assert 2 * found.macs == pytest.approx(3.54e9, rel=0.03)
+    assert 2 * counts.macs == pytest.approx(3.54e9, rel=0.03)
 
 
 def test_receptive_fields_are_those_of_the_layer_table():
@@ -51,7 +51,7 @@ def test_receptive_fields_are_those_of_the_layer_table():
     assert {name: receptive_field(backbone, name)[0] for name in layers} == layers
 
 
-def test_backbone_is_usable_alone():
+def test_backbone_returns_features():
     features = keras_lightdet.backbones.LCNet((64, 96, 3), widths=(4, 4, 8, 16, 24))(np.zeros((2, 64, 96, 3)))
     assert {level: tuple(x.shape) for level, x in features.items()} == {
         "P3": (2, 8, 12, 8),
@@ -79,14 +79,14 @@ def test_outputs_are_in_the_order_of_the_anchors():
         first += 3 * cells**2
 
 
-def test_first_objectness_is_the_prior():
+def test_initial_objectness_is_the_prior():
     raw = small_rsanet()(np.zeros((1, 64, 64, 3)))
     np.testing.assert_allclose(tf.sigmoid(raw["objectness"]), 0.01, rtol=0.2)
 
 
 @pytest.mark.parametrize("options", [{"rsam": False}, {"dsm": "concat"}, {"activation": "relu6"}])
 def test_ablations_train_every_weight(options):
-    anchors = [[[5, 5], [8, 8]], [[12, 12], [16, 16]], [[22, 22], [28, 28]]]  # a match on every level
+    anchors = [[[5, 5], [8, 8]], [[12, 12], [16, 16]], [[22, 22], [28, 28]]]  # every level has positive anchors
     model = small_rsanet(anchors=anchors, **options)
     images, targets = random_batch(boxes=12)
     with tf.GradientTape() as tape:
@@ -113,7 +113,7 @@ def test_arguments_out_of_range_are_refused(options):
         small_rsanet(**options)
 
 
-def test_weights_alone_restore_the_detector(tmp_path):
+def test_weights_restore_the_detector(tmp_path):
     keras.utils.set_random_seed(0)
     anchors = [[[5, 6], [7, 8]], [[9, 10], [11, 12]], [[13, 14], [15, 16]]]
     model = small_rsanet(anchors=anchors, rsam=False, activation="relu")

@@ -1,4 +1,4 @@
-"""BiSeNet and DFANet: counts, sizes, files, refusals."""
+"""BiSeNet and DFANet: cost, input sizes, training, weights files, refused arguments."""
 
 import keras
 import numpy as np
@@ -45,20 +45,20 @@ def small(name, **options):
 
 
 def settle(model):
-    """Lets batch norms see two images, without which an untrained model's numbers grow past all bounds."""
+    """Runs two images in training mode, without whose statistics the activations of an untrained model overflow."""
     model.network(keras.ops.cast(draw_images(64, 96, batch=2), model.compute_dtype), training=True)
     return model
 
 
 @pytest.mark.parametrize(("name", "options", "parameters", "macs", "mebibytes"), COUNTS)
 def test_counts_are_those_of_the_layer_table(name, options, parameters, macs, mebibytes):
-    found = cost(BUILDERS[name](**options))
-    assert found.trainable_parameters == parameters
-    assert not found.uncounted
+    counts = cost(BUILDERS[name](**options))
+    assert counts.trainable_parameters == parameters
+    assert not counts.uncounted
     if macs:
-        assert found.macs / 1e6 == pytest.approx(macs, abs=0.1)
+        assert counts.macs / 1e6 == pytest.approx(macs, abs=0.1)
     if mebibytes:
-        size = 4 * (found.trainable_parameters + found.bn_statistics) / 2**20
+        size = 4 * (counts.trainable_parameters + counts.bn_statistics) / 2**20
         assert size == pytest.approx(mebibytes, rel=0.14 if name == "dfanet" else 0.025)
 
 
@@ -66,14 +66,14 @@ def test_counts_are_those_of_the_layer_table(name, options, parameters, macs, me
     ("backbones", "decoder", "published", "macs"),
     [pytest.param(*row, marks=[pytest.mark.slow] * (row[:2] not in ((1, "none"), (2, "full")))) for row in ABLATION],
 )
-def test_ablations_of_dfanet_cost_what_the_paper_says(backbones, decoder, published, macs):
-    found = cost(keras_lightdet.DFANet(backbones=backbones, decoder=decoder)).macs
-    assert found / 1e6 == pytest.approx(macs, abs=0.1)
-    assert found / 1e9 == pytest.approx(published, rel=0.05)
+def test_ablations_of_dfanet_have_the_published_cost(backbones, decoder, published, macs):
+    macs_of_ours = cost(keras_lightdet.DFANet(backbones=backbones, decoder=decoder)).macs
+    assert macs_of_ours / 1e6 == pytest.approx(macs, abs=0.1)
+    assert macs_of_ours / 1e9 == pytest.approx(published, rel=0.05)
 
 
-def test_parts_of_bisenet_cost_what_was_counted():
-    """MMACs at 640x360."""
+def test_modules_of_bisenet_have_the_counted_cost():
+    """M multiply-adds at 640 x 360."""
     size = (360, 640, 3)
     macs = {
         key: cost(keras_lightdet.BiSeNet(input_shape=size, **options)).macs / 1e6
@@ -91,7 +91,7 @@ def test_parts_of_bisenet_cost_what_was_counted():
 
 
 @pytest.mark.parametrize(("name", "stride"), [("bisenet", 8), ("dfanet", 4)])
-def test_any_size_goes_through_and_rounds_up(name, stride):
+def test_output_sizes_are_rounded_up(name, stride):
     model = settle(small(name, variant={"dfanet": "b"}.get(name)))
     for height, width in ((64, 96), (33, 129)):
         logits = model(draw_images(height, width))["logits"]
@@ -113,7 +113,7 @@ def test_training_moves_every_weight(name):
 
 
 @pytest.mark.parametrize("name", ["bisenet", pytest.param("dfanet", marks=pytest.mark.slow)])
-def test_weights_serve_at_another_size(name, tmp_path):
+def test_weights_load_at_another_size(name, tmp_path):
     model = settle(small(name, variant={"dfanet": "b_prime"}.get(name)))
     path = save_weights(model, tmp_path / "net.weights.h5")
     again = BUILDERS[name](input_shape=(45, 70, 3), weights=path)
@@ -124,7 +124,7 @@ def test_weights_serve_at_another_size(name, tmp_path):
         BUILDERS[name](num_classes=7, weights=path)
 
 
-def test_a_saved_model_answers_the_same_and_at_another_size(tmp_path):
+def test_a_saved_model_gives_the_same_logits_also_at_another_size(tmp_path):
     model = small("bisenet", loss=keras_lightdet.segmentation.SegmentationLoss(class_weights=(1, 2, 3, 4, 5)))
     model.save(tmp_path / "net.keras")
     again = keras.saving.load_model(tmp_path / "net.keras")
@@ -141,7 +141,7 @@ def test_other_classes_keep_all_but_the_predictions(tmp_path):
     kept = {layer.name for layer in model.network.layers if layer.weights} - {x.name for x in model.class_layers()}
     assert {layer.name for layer in model.class_layers()} == {"head_class", "aux_p16_class", "aux_p8_class"}
     for name in kept:
-        before, after = (one.network.get_layer(name).get_weights() for one in (model, other))
+        before, after = (each.network.get_layer(name).get_weights() for each in (model, other))
         assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
@@ -155,7 +155,7 @@ def test_bisenet_starts_from_a_classifier(tmp_path):
         small("bisenet", variant="resnet18", weights_backbone=path)
 
 
-def test_dfanet_gives_each_backbone_the_classifiers_layers(tmp_path):
+def test_dfanet_copies_a_classifier_into_each_backbone(tmp_path):
     keras.utils.set_random_seed(1)
     classifier = XceptionDFANet(variant="b", num_classes=1000)
     path = save_weights(classifier, tmp_path / "xb.weights.h5")
@@ -169,7 +169,9 @@ def test_dfanet_gives_each_backbone_the_classifiers_layers(tmp_path):
         assert same(f"backbone{number}_enc3_block2_sep1_pointwise_conv", "enc3_block2_sep1_pointwise_conv")
         assert same(f"backbone{number}_attention_fc", "classifier")
     assert same("backbone1_enc3_block1_sep1_pointwise_conv", "enc3_block1_sep1_pointwise_conv")
-    assert network.get_layer("backbone2_enc3_block1_sep1_pointwise_conv").kernel.shape[2] == 96  # no like in the trunk
+    assert (
+        network.get_layer("backbone2_enc3_block1_sep1_pointwise_conv").kernel.shape[2] == 96
+    )  # the classifier has no such layer
 
 
 def test_logits_are_float32_in_half_precision():

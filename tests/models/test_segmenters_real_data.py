@@ -1,4 +1,4 @@
-"""Segmenters on real images: slow, and only where they are."""
+"""Segmenters overfit real images; skipped where the data sets are missing."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def no_graph_optimizer():
-    """TensorFlow's takes minutes over DFANet's training step."""
+    """TensorFlow's graph optimizer takes minutes for DFANet's training step."""
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     yield
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
@@ -34,7 +34,7 @@ def no_graph_optimizer():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("build", "variant", "size", "steps", "rate"), CASES, ids=[case[1] for case in CASES])
-def test_four_images_are_learnt_by_heart(build, variant, size, steps, rate):
+def test_a_segmenter_overfits_four_images(build, variant, size, steps, rate):
     data = load_segmentation(shared_data("camvid"), "train")
     data = dataclasses.replace(data, records=data.records[:4])
     keras.utils.set_random_seed(0)

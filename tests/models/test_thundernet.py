@@ -22,14 +22,14 @@ COUNTS = [
 
 @pytest.mark.parametrize(("options", "parameters", "macs"), COUNTS)
 def test_counts_are_those_of_the_layer_table(options, parameters, macs):
-    found = cost(keras_lightdet.ThunderNet(**options))
-    assert round(found.macs / 1e6, 1) == macs
-    assert not found.uncounted
+    counts = cost(keras_lightdet.ThunderNet(**options))
+    assert round(counts.macs / 1e6, 1) == macs
+    assert not counts.uncounted
     if parameters:
-        assert found.trainable_parameters == parameters
+        assert counts.trainable_parameters == parameters
 
 
-def test_compressions_save_what_the_paper_says():
+def test_ablations_save_the_published_cost():
     """The ablation's steps (M multiply-adds): 198 by the proposal network, 68 by the second stage, 25 for attention."""
     macs = {
         name: cost(keras_lightdet.ThunderNet(**options)).macs / 1e6
@@ -45,7 +45,7 @@ def test_compressions_save_what_the_paper_says():
     assert macs["all"] - macs["blind"] == pytest.approx(25.1, abs=0.1)
 
 
-def test_larger_kernels_see_twice_as_far():
+def test_larger_kernels_double_the_receptive_field():
     fields = {}
     for kernel_size in (3, 5):
         backbone = keras_lightdet.backbones.SNet(variant="snet49", kernel_size=kernel_size)
@@ -54,14 +54,14 @@ def test_larger_kernels_see_twice_as_far():
     assert fields == {3: [63, 303, 527], 5: [119, 599, 1047]}
 
 
-def test_odd_sizes_of_multi_scale_training_fit_together():
-    """At 240 pixels C4 has 15 rows and C5 enlarged 16."""
+def test_odd_sizes_of_multi_scale_training_are_cropped_to_match():
+    """At 240 pixels C4 has 15 rows and upsampled C5 has 16."""
     model = small_thundernet(input_shape=(240, 240, 3))
     raw = model.rpn(np.zeros((1, 240, 240, 3)))
     assert raw["features"].shape == (1, 15, 15, 245)
     assert raw["objectness"].shape[1] == len(model.proposal_objective.anchors.generate((240, 240))) == 15 * 15 * 25
-    found = model.decode(model(np.zeros((1, 240, 240, 3))))
-    assert np.all(np.isfinite(found[0])) and np.all(np.isfinite(found[1]))
+    boxes, scores = model.decode(model(np.zeros((1, 240, 240, 3))))
+    assert np.all(np.isfinite(boxes)) and np.all(np.isfinite(scores))
 
 
 def test_outputs_are_in_the_order_of_the_anchors():
@@ -79,7 +79,7 @@ def test_outputs_are_in_the_order_of_the_anchors():
 
 
 def test_untrained_anchors_differ():
-    """Two logits drawn from one initializer would cancel each other."""
+    """Two logits of the same initial weights would cancel each other."""
     raw = small_thundernet().rpn(np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)))
     assert np.std(raw["objectness"]) > 1e-4
 
@@ -92,7 +92,7 @@ def test_arguments_out_of_range_are_refused(options):
         small_thundernet(**options)
 
 
-def test_weights_alone_restore_the_detector(tmp_path):
+def test_weights_restore_the_detector(tmp_path):
     keras.utils.set_random_seed(0)
     model = small_thundernet(attention=False, rpn="full")
     path = save_weights(model, tmp_path / "best.weights.h5")

@@ -1,4 +1,4 @@
-"""A detector starts from a classifier's trunk, weight for weight, and from no other network's."""
+"""weights_backbone= copies the weights of a classifier into the backbone, and refuses those of other networks."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ WIDTHS = (28, 32, 36)
 
 
 def save_classifier(folder, build, **options):
-    """A classifier whose every weight, batch norm statistics too, is drawn anew, and its file."""
+    """Returns a classifier of random weights, batch norm statistics included, and its file."""
     model = build(num_classes=5, **options)
     random = np.random.default_rng(0)
     for variable in model.weights:
@@ -24,13 +24,13 @@ def save_classifier(folder, build, **options):
     return model, save_weights(model, folder / "classifier.weights.h5")
 
 
-def assert_same_trunk(classifier, backbone):
-    given = {layer.name: layer.get_weights() for layer in classifier.layers}
+def assert_same_weights(classifier, backbone):
+    expected = {layer.name: layer.get_weights() for layer in classifier.layers}
     weighted = [layer for layer in backbone.layers if layer.weights]
     assert len(weighted) > 20
     for layer in weighted:
-        for found, expected in zip(layer.get_weights(), given[layer.name], strict=True):
-            np.testing.assert_array_equal(found, expected)
+        for actual, value in zip(layer.get_weights(), expected[layer.name], strict=True):
+            np.testing.assert_array_equal(actual, value)
 
 
 @pytest.mark.parametrize("options", [{}, {"context": False}, {"unit": "keep", "kernel_size": 3}])
@@ -38,30 +38,30 @@ def test_thundernet_starts_from_a_classifier(tmp_path, options):
     form = {key: value for key, value in options.items() if key != "context"}
     classifier, path = save_classifier(tmp_path, SNet, widths=WIDTHS, **form)
     model = small_thundernet(weights_backbone=path, **options)
-    assert_same_trunk(classifier, model.rpn.get_layer("backbone"))
-    assert model.class_names == NAMES  # and not the classifier's
+    assert_same_weights(classifier, model.rpn.get_layer("backbone"))
+    assert model.class_names == NAMES  # not the classifier's
 
 
 def test_light_head_rcnn_starts_from_a_classifier(tmp_path):
     classifier, path = save_classifier(tmp_path, XceptionLight)
     model = keras_lightdet.LightHeadRCNN(3, (SIDE, SIDE, 3), head_width=16, weights_backbone=path)
-    assert_same_trunk(classifier, model.rpn.get_layer("backbone"))
+    assert_same_weights(classifier, model.rpn.get_layer("backbone"))
 
 
 def test_faster_rcnn_starts_from_a_classifier(tmp_path):
     classifier, path = save_classifier(tmp_path, ResNet, depth=18)
-    assert_same_trunk(classifier, small_faster_rcnn(weights_backbone=path).rpn.get_layer("backbone"))
+    assert_same_weights(classifier, small_faster_rcnn(weights_backbone=path).rpn.get_layer("backbone"))
     with pytest.raises(WeightsError, match=r"ResNet with .*'depth': 34.* got .*'depth': 18"):
         small_faster_rcnn(depth=34, weights_backbone=path)
 
 
-def test_a_dilated_backbone_starts_from_a_classifier_without(tmp_path):
-    """Setting L spreads the last stage's taps, which the weights know nothing of."""
+def test_a_dilated_backbone_starts_from_a_classifier_without_dilation(tmp_path):
+    """Setting L dilates the last stage, which does not change the shapes of weights."""
     build = partial(ResNet, depth=18)
     classifier, path = save_classifier(tmp_path, build)
     dilated = ResNet(depth=18, dilate_last=True)
     copy_layers(load_classifier(build, path), dilated)
-    assert_same_trunk(classifier, dilated)
+    assert_same_weights(classifier, dilated)
 
 
 def test_a_classifier_is_restored_from_its_record(tmp_path):
@@ -90,13 +90,13 @@ def test_another_backbone_is_refused_by_name_with_the_cure(tmp_path, build, opti
         small_thundernet(weights_backbone=path)
 
 
-def test_a_detectors_weights_are_no_backbone(tmp_path):
+def test_weights_of_a_detector_are_refused_as_those_of_a_backbone(tmp_path):
     path = save_weights(small_thundernet(), tmp_path / "detector.weights.h5")
     with pytest.raises(WeightsError, match="got .* of ThunderNet.*those of a detector go to weights="):
         small_thundernet(weights_backbone=path)
 
 
-def test_a_classifiers_weights_are_no_detectors(tmp_path):
+def test_weights_of_a_classifier_are_refused_as_those_of_a_detector(tmp_path):
     _, path = save_classifier(tmp_path, SNet, widths=WIDTHS)
     message = "weights to be those of a ThunderNet, got .*classifier.weights.h5 of SNet.*go to weights_backbone="
     with pytest.raises(WeightsError, match=message):
@@ -111,7 +111,7 @@ def test_both_kinds_of_weights_are_refused(tmp_path):
         keras_lightdet.ThunderNet(weights=path, weights_backbone=path)
 
 
-def test_a_damaged_classifier_is_named(tmp_path):
+def test_damaged_weights_of_a_classifier_are_refused_by_name(tmp_path):
     _, path = save_classifier(tmp_path, SNet, widths=WIDTHS)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="classifier.weights.h5 to have the sha256"):
