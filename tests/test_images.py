@@ -46,21 +46,21 @@ def test_orientation_is_applied_as_pillow_does(tmp_path, orientation, suffix):
         np.testing.assert_array_equal(to_pixels(image), expected)
 
 
-def test_a_image_is_taken_as_path_image_or_array(tmp_path):
+def test_an_image_may_be_a_path_a_pillow_image_or_an_array(tmp_path):
     pixels = quarters()
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
-    for given in (path, str(path), Image.fromarray(pixels), pixels, pixels + np.float32(0.4), tf.constant(pixels)):
-        alone = for_each_image(given, lambda found: found)
-        assert alone.dtype == np.uint8
-        np.testing.assert_array_equal(alone, pixels)
-    sizes = for_each_image([path, pixels[:8], Image.new("L", (5, 7))], lambda found: found.shape)
+    for image in (path, str(path), Image.fromarray(pixels), pixels, pixels + np.float32(0.4), tf.constant(pixels)):
+        result = for_each_image(image, lambda rgb: rgb)
+        assert result.dtype == np.uint8
+        np.testing.assert_array_equal(result, pixels)
+    sizes = for_each_image([path, pixels[:8], Image.new("L", (5, 7))], lambda rgb: rgb.shape)
     assert sizes == [(24, 40, 3), (8, 40, 3), (7, 5, 3)]
     assert for_each_image(np.stack([pixels] * 2), np.shape) == [pixels.shape] * 2
 
 
 @pytest.mark.parametrize(
-    ("given", "cure"),
+    ("image", "cure"),
     [
         (np.zeros((8, 8), np.uint8), "RGB"),
         (np.zeros((8, 8, 4), np.uint8), "RGB"),
@@ -73,12 +73,12 @@ def test_a_image_is_taken_as_path_image_or_array(tmp_path):
         (np.full((8, 8, 3), "a"), "as numbers"),
     ],
 )
-def test_an_array_that_is_no_image_is_refused_with_its_cure(given, cure):
+def test_an_invalid_array_is_an_error_with_its_cure(image, cure):
     with pytest.raises(DataError, match=cure):
-        for_each_image(given, np.shape)
+        for_each_image(image, np.shape)
 
 
-def test_damaged_exif_leaves_the_image_upright(tmp_path):
+def test_damaged_exif_data_are_ignored(tmp_path):
     path = tmp_path / "a.jpg"
     Image.fromarray(quarters()).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + b"\x99" * 20)
     with Image.open(path) as image:
@@ -108,7 +108,7 @@ def test_transparent_pixels_are_white(tmp_path):
     assert (image[:, :4] == 255).all() and (image[:, 4:] == (200, 30, 40)).all()
 
 
-def test_pixels_are_those_of_tensorflow_decoding(tmp_path):
+def test_pixels_equal_those_of_tensorflow(tmp_path):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (33, 47, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
     expected = tf.io.decode_jpeg(tf.io.read_file(str(tmp_path / "a.jpg")), dct_method="INTEGER_ACCURATE")
@@ -116,13 +116,13 @@ def test_pixels_are_those_of_tensorflow_decoding(tmp_path):
 
 
 def damaged_files(folder):
-    """Names and contents of files that are no usable image."""
+    """Names and contents of invalid image files."""
     buffer = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(buffer, "JPEG")
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "JPEG")
     jpeg = buffer.getvalue()
     buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG")
     png = buffer.getvalue()
     broken = bytearray(png)
     broken[len(png) // 2] ^= 0xFF
@@ -142,7 +142,7 @@ def damaged_files(folder):
 
 
 @pytest.mark.parametrize("name", damaged_files(None))
-def test_damage_is_an_error_that_names_file_and_cure(tmp_path, name):
+def test_a_damaged_file_is_an_error_with_its_name_and_cure(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(damaged_files(None)[name])
     with pytest.raises(DataError, match=f"{name}.*Save it again"):
@@ -156,7 +156,7 @@ def test_missing_files_folders_and_pipes_are_errors(tmp_path):
             read_image(path)
 
 
-def test_too_large_a_image_is_refused_before_decoding(tmp_path):
+def test_a_large_image_is_refused_before_decoding(tmp_path):
     path = save_image(tmp_path / "a.png", size=(300, 200))
     read_image(path, max_pixels=60_000)
     with pytest.raises(DataError, match="at most 59999 pixels, got 300 x 200"):
@@ -164,7 +164,7 @@ def test_too_large_a_image_is_refused_before_decoding(tmp_path):
 
 
 def bilinear(image, rows, columns):
-    """Float64 pixels at fractional rows and columns, each between its two neighbors."""
+    """Float64 pixels at fractional rows and columns, interpolated between their neighbors."""
     top, left = rows.astype(int), columns.astype(int)
     below, right = np.minimum(top + 1, len(image) - 1), np.minimum(left + 1, image.shape[1] - 1)
     down, across = (rows - top)[:, None, None], (columns - left)[None, :, None]
@@ -173,8 +173,8 @@ def bilinear(image, rows, columns):
     return upper * (1 - down) + lower * down
 
 
-def test_resize_samples_at_the_scaled_pixel():
-    """Pixel x of the result lies at x * scale of the image; in evaluation to the 32nd part of a pixel."""
+def test_resize_samples_at_the_scaled_position():
+    """Pixel x of the result is sampled at x * scale of the image, in evaluation rounded to 1/32 pixel."""
     image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
     rows, columns = np.arange(17) * 30 / 17, np.arange(64) * 50 / 64
     np.testing.assert_allclose(resample(image[None], (17, 64))[0], bilinear(image, rows, columns), atol=1e-3)

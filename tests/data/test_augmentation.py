@@ -5,13 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from augmented_groups import BOX, OBLONG, augment, painted, pixels, plan, record
 from data_trees import paint, painted_box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lightdet.data.augmentation import AugmentSpec
-from keras_lightdet.data.augmentation.colors import Colors, change_colors, draw_colors
-from keras_lightdet.data.augmentation.pixels import make_images
 from keras_lightdet.data.augmentation.plan import (
     CropOps,
     GroupBoxes,
@@ -19,7 +18,6 @@ from keras_lightdet.data.augmentation.plan import (
     crop_windows,
     move_boxes,
     pad_boxes,
-    plan_images,
 )
 from keras_lightdet.data.augmentation.windows import (
     WHOLE,
@@ -29,57 +27,9 @@ from keras_lightdet.data.augmentation.windows import (
     mosaic_tiles,
     zoom_out_window,
 )
-from keras_lightdet.data.detection.records import ImageRecord
 from keras_lightdet.images import resize_image
 
-OBLONG = (96, 160)
-BOX = (30, 12, 75, 50)
 SEEDS = range(12)
-NOTHING = dict.fromkeys(("flip", "zoom_out", "crop", "jitter", "mosaic", "color"), 0.0)
-NO_CHANGE = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
-
-
-def record(image, *boxes, ignore=False, label=3):
-    count, boxes = len(boxes), np.float32(boxes).reshape(-1, 4)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
-    labels, flags = np.full(count, label, np.int32), np.full(count, ignore)
-    return ImageRecord("", 0, image.shape[1], image.shape[0], boxes, labels, flags, areas)
-
-
-def painted(box=BOX, size=OBLONG, **options):
-    image = paint(*size, box)
-    return image, record(image, box, **options)
-
-
-def plan(seed, group, size, step=0, max_boxes=12, **spec):
-    """The plan of a group of `(image, record)` in which only the named augmentation is active."""
-    return plan_images(
-        np.random.default_rng(seed),
-        np.array([image.shape[:2] for image, _ in group]),
-        [record for _, record in group],
-        size,
-        AugmentSpec(**{**NOTHING, **spec}),
-        np.full(len(group), step),
-        max_boxes,
-    )
-
-
-def pixels(image_plan, group, size):
-    images = make_images([tf.constant(image) for image, _ in group], image_plan, size).numpy()
-    assert images.dtype == np.uint8 and images.shape == (len(group), *size, 3)
-    return images
-
-
-def augment(seed, group, size, **spec):
-    """The augmented images of a group, each with its boxes, labels and ignore flags in a dict."""
-    image_plan, targets, _ = plan(seed, group, size, **spec)
-    is_padding = targets.labels < 0
-    assert not targets.boxes[is_padding].any() and not targets.ignore[is_padding].any()
-    boxes_of_each = [
-        {name: values[index][~is_padding[index]] for name, values in targets._asdict().items()}
-        for index in range(len(group))
-    ]
-    return list(zip(pixels(image_plan, group, size), boxes_of_each, strict=True))
 
 
 def cut(image, boxes, window, size, min_visible=0.3):
@@ -104,7 +54,7 @@ def test_flip_moves_the_box_with_its_pixels():
         np.testing.assert_array_equal(image, painted()[0][:, ::-1])
 
 
-def test_whole_window_equals_the_resize_of_inference():
+def test_the_whole_window_equals_the_resize_of_inference():
     image, moved, _, _ = cut(painted()[0], [BOX], WHOLE, (64, 128))
     np.testing.assert_array_equal(image, resize_image(painted()[0], (64, 128)))
     np.testing.assert_allclose(moved[0], [24, 8, 60, 50 * 64 / 96], rtol=1e-6)
@@ -267,7 +217,7 @@ def test_ignored_boxes_stay_ignored():
     corner=st.tuples(st.floats(-2, 0.9), st.floats(-2, 0.9)),
     sides=st.tuples(st.floats(0.05, 3), st.floats(0.05, 3)),
 )
-def test_any_window_gives_boxes_inside_the_image(box, corner, sides):
+def test_boxes_of_any_window_lie_inside_the_image(box, corner, sides):
     x, y, width, height = box
     image = np.zeros([96, 160, 3], np.uint8)
     window = (*corner, corner[0] + sides[0], corner[1] + sides[1])
@@ -364,112 +314,6 @@ def test_pad_boxes_keeps_the_largest_of_each_image():
     assert padded.ignore.tolist() == [[0, 0], [0, 0], [1, 1]]
     padded = pad_boxes(group._replace(image=np.zeros(5, int)), 1, 7)
     assert padded.labels.tolist() == [[1, 2, 3, 4, 0, -1, -1]] and not padded.boxes[0, 5:].any()
-
-
-# The chroma axes of PAL: a rotation of the hue in the plane of NTSC's I and Q is one of U and V in the other direction.
-LUMA, U, V = np.array([0.299, 0.587, 0.114]), 0.492111, 0.877283
-
-
-def changed_colors(pixels, turn, saturation, contrast, brightness):
-    """Float64 pixels `[..., 3]` after changes of hue, saturation, contrast and brightness."""
-    luma = pixels @ LUMA
-    chroma = U * (pixels[..., 2] - luma) + 1j * V * (pixels[..., 0] - luma)
-    chroma = saturation * np.exp(1j * turn) * chroma
-    red, blue = luma + chroma.imag / V, luma + chroma.real / U
-    green = (luma - LUMA[0] * red - LUMA[2] * blue) / LUMA[1]
-    turned = np.stack([red, green, blue], axis=-1)
-    return 127.5 + contrast * (turned - 127.5) + 255 * brightness
-
-
-def drawn_amounts(matrix, shift):
-    """Recovers the drawn amounts: contrast and brightness from two grays, hue and saturation from one color."""
-    matrix, shift = np.float64(matrix), np.float64(shift)
-    black, white, red = (np.float64(pixel) @ matrix + shift for pixel in ([0] * 3, [255] * 3, [255, 0, 0]))
-    contrast = (white - black).mean() / 255
-    brightness = (black.mean() - 127.5 * (1 - contrast)) / 255
-    before, after = (
-        U * (pixel[2] - pixel @ LUMA) + 1j * V * (pixel[0] - pixel @ LUMA) for pixel in (np.float64([255, 0, 0]), red)
-    )
-    return np.angle(after / before), abs(after / before) / contrast, contrast, brightness
-
-
-def random_images(seed, size=(24, 32)):
-    images = np.random.default_rng(seed).integers(0, 256, (4, *size, 3), dtype=np.uint8)
-    return [(image, record(image)) for image in images]
-
-
-@pytest.mark.parametrize("extent", [(8, 9), (5, 7)])  # a multiple of four pixels, and not
-def test_change_colors_multiplies_by_the_matrix(extent):
-    rng = np.random.default_rng(0)
-    image = rng.uniform(0, 255, (*extent, 3)).astype(np.float32)
-    colors = Colors(rng.normal(size=(3, 3)).astype(np.float32), np.float32(3.5))
-    expected = image.astype(float) @ colors.matrix.astype(float) + 3.5
-    np.testing.assert_allclose(change_colors(tf.constant(image), colors), expected, rtol=1e-5, atol=1e-3)
-
-
-def test_color_changes_of_zero_keep_the_pixels():
-    group = random_images(0)
-    image_plan, _, _ = plan(0, group, (24, 32), color=1.0, **NO_CHANGE)
-    for image, (before, _) in zip(pixels(image_plan, group, (24, 32)), group, strict=True):
-        assert np.abs(image.astype(int) - before).max() <= 1
-
-
-@pytest.mark.parametrize("flip", [0.0, 1.0])
-@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue", "all"])
-def test_each_color_change_equals_its_definition(name, flip):
-    most = {"brightness": 0.1, "contrast": 0.3, "saturation": 0.5, "hue": 0.05}
-    most = most if name == "all" else {**NO_CHANGE, name: most[name]}
-    limits = [2 * np.pi * most["hue"], most["saturation"], most["contrast"], most["brightness"]]
-    drawn = []
-    for seed in SEEDS:
-        group = random_images(seed)
-        image_plan, _, _ = plan(seed, group, (24, 32), color=1.0, flip=flip, **most)
-        for index, image in enumerate(pixels(image_plan, group, (24, 32))):
-            amounts = drawn_amounts(image_plan.colors.matrix[index], image_plan.colors.shift[index])
-            expected = changed_colors(np.float64(group[index][0]), *amounts)
-            expected = np.clip(expected[:, ::-1] if flip else expected, 0, 255)
-            # 0.5 is due to rounding, the rest to the three digits of the published chroma axes.
-            assert np.abs(image - expected).max() < 0.9
-            drawn.append(np.abs(np.array(amounts) - [0, 1, 1, 0]))
-    # Within the limits, and close to them in some images.
-    assert (np.max(drawn, axis=0) <= np.array(limits) + 2e-3).all()
-    assert (np.max(drawn, axis=0) >= np.array(limits) * 0.9 - 1e-6).all()
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_hue_and_saturation_keep_the_luma_and_gray(seed):
-    pixel, changed = np.uint8([150, 110, 90]), 0
-    for color, changes in ((pixel, {"saturation": 0.5}), (pixel, {"hue": 0.05}), ((90, 90, 90), {"hue": 0.5})):
-        image = np.full([4, 4, 3], color, np.uint8)
-        for after, _ in augment(seed, [(image, record(image))] * 4, (4, 4), color=1.0, **{**NO_CHANGE, **changes}):
-            assert after[0, 0] @ LUMA == pytest.approx(np.array(color) @ LUMA, abs=1)
-            assert np.abs(after.astype(int) - image).max() <= 1 or np.ptp(color) > 0
-            changed += np.abs(after.astype(int) - image).max() > 2
-    assert changed >= 4
-
-
-def test_color_changes_are_independent_of_each_other_and_between_images():
-    colors = draw_colors(np.random.default_rng(0), 400, AugmentSpec())
-    drawn = np.array([drawn_amounts(*pair) for pair in zip(*colors, strict=True)]).T
-    assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.2
-    spread = np.quantile(drawn, [0.25, 0.75], axis=1)
-    limits = np.array([2 * np.pi * 0.03, 0.3, 0.25, 0.1])
-    np.testing.assert_allclose((spread - [0, 1, 1, 0]) / limits, [[-0.5] * 4, [0.5] * 4], atol=0.15)
-
-
-@pytest.mark.parametrize("shape", [{}, {"mosaic": 1.0}, {"zoom_out": 1.0}])
-def test_color_is_the_probability_of_a_change(shape):
-    group = random_images(1)
-    same = {}
-    for color in (0.0, 0.5, 1.0):
-        same[color] = []
-        for seed in SEEDS:
-            image_plan, _, _ = plan(seed, group, (24, 32), color=color, **shape)
-            unchanged = image_plan._replace(colored=np.zeros(4, bool))
-            both = zip(pixels(image_plan, group, (24, 32)), pixels(unchanged, group, (24, 32)), strict=True)
-            same[color] += [np.array_equal(*pair) for pair in both]
-    assert all(same[0.0]) and not any(same[1.0])
-    assert 0.3 < np.mean(same[0.5]) < 0.7
 
 
 def test_windows_are_chosen_with_their_probabilities():

@@ -1,4 +1,4 @@
-"""COCO files: sparse ids, crowds, empty images, and what is reported."""
+"""COCO files: sparse ids, crowds, empty images, and reported faults."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_images_without_boxes_are_kept(tmp_path):
     assert len(load(coco_folder(tmp_path / "d", annotations=[])).records[0].boxes) == 0
 
 
-def test_given_class_names_set_the_labels_or_are_refused(tmp_path):
+def test_class_names_set_the_label_order_and_must_match(tmp_path):
     categories = [{"id": 1, "name": "ant"}, {"id": 7, "name": "bee"}]
     root = coco_folder(tmp_path / "d", categories=categories)
     data = load(root, class_names=("bee", "ant"))
@@ -47,7 +47,7 @@ def test_given_class_names_set_the_labels_or_are_refused(tmp_path):
         load(root, class_names=("bee", "cow"))
 
 
-def test_faults_are_reported_and_the_rest_stays(tmp_path):
+def test_faults_are_reported_and_valid_boxes_kept(tmp_path):
     base = {"image_id": 1, "category_id": 7}
     boxes = {
         1: [4, 6, 20, 10],
@@ -104,13 +104,13 @@ def test_faults_are_reported_and_the_rest_stays(tmp_path):
         [{"id": 1}],
     ],
 )
-def test_unusable_categories_are_an_error(tmp_path, categories):
+def test_invalid_categories_are_an_error(tmp_path, categories):
     with pytest.raises(DataError, match="instances_train.json"):
         load(coco_folder(tmp_path / "d", categories=categories))
 
 
 @pytest.mark.parametrize("layout", ["annotations/instances_val2017.json", "valid/_annotations.coco.json"])
-def test_usual_layouts_are_found(tmp_path, layout):
+def test_common_layouts_are_detected(tmp_path, layout):
     source = coco_folder(tmp_path / "source")
     root = tmp_path / "d"
     (root / layout).parent.mkdir(parents=True)
@@ -123,7 +123,7 @@ def test_usual_layouts_are_found(tmp_path, layout):
         load_data(root, "test")
 
 
-def test_coco_mini_is_read_as_its_readme_says():
+def test_coco_mini_has_the_counts_of_its_readme():
     root = shared_data("coco_mini")
     train, val = load_data(root, "train"), load_data(root, "val")
     assert (len(train), len(val)) == (39, 44)

@@ -1,4 +1,4 @@
-"""Hostile files: each is refused by name, or skipped and counted, quickly and in little memory."""
+"""Malicious files are errors that name the file, or skipped and reported, in little time and memory."""
 
 import json
 import resource
@@ -22,7 +22,7 @@ MAX_BYTES = 500e6
 
 @contextmanager
 def cheap():
-    """Fails when what is inside takes two seconds, of a processor as others may be at work, or 500 MB."""
+    """Fails if the block takes 2 s of processor time, which other processes do not change, or 500 MB."""
     start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
@@ -31,7 +31,7 @@ def cheap():
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG that claims a size, with the given compressed pixels."""
+    """A PNG file whose header states a size, with compressed pixels of any number."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -54,14 +54,14 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_hostile_images_are_errors(tmp_path, name):
+def test_malicious_images_are_errors(tmp_path, name):
     path = tmp_path / "bad.png"
     path.write_bytes(IMAGES[name])
     with cheap(), pytest.raises(DataError, match=r"bad.png.*(remove it|Remove)"):
         read_image(path)
 
 
-def test_the_bomb_is_small_and_its_size_is_refused_too(tmp_path):
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(20_000, 20_000, zlib.compress(bytes(40_000_000), 9)))
     assert path.stat().st_size < 48_000
@@ -86,7 +86,7 @@ ANNOTATIONS = {
 
 
 @pytest.mark.parametrize("name", ANNOTATIONS)
-def test_hostile_annotations_are_errors_and_are_skipped_by_the_reader(tmp_path, name):
+def test_malicious_annotations_are_errors_and_skipped_by_the_reader(tmp_path, name):
     root = voc_tree(tmp_path / "d", {"bad": [], "good": [("cat", 1, 1, 9, 9)]})
     path = root / "Annotations" / "bad.xml"
     path.write_text(ANNOTATIONS[name])
@@ -97,7 +97,7 @@ def test_hostile_annotations_are_errors_and_are_skipped_by_the_reader(tmp_path, 
     assert [issue.path for issue in data.issues] == [str(path)]
 
 
-def test_deep_nesting_does_no_harm(tmp_path):
+def test_deeply_nested_xml_is_read_or_skipped(tmp_path):
     root = voc_tree(tmp_path / "d", {"deep": [], "good": [("cat", 1, 1, 9, 9)]})
     depth = 300_000
     (root / "Annotations" / "deep.xml").write_text(f"<annotation>{'<a>' * depth}{'</a>' * depth}</annotation>")
@@ -107,14 +107,14 @@ def test_deep_nesting_does_no_harm(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../../secret.jpg", "/etc/hostname", "..\\secret.jpg", "C:\\a.jpg", "a\0.jpg", ""])
-def test_names_that_leave_the_folder_are_skipped_and_counted(tmp_path, name):
+def test_names_that_leave_the_folder_are_skipped_and_reported(tmp_path, name):
     coco = coco_folder(tmp_path / "coco")
     content = json.loads((coco / "annotations" / "instances_train.json").read_text())
     content["images"].append({"id": 2, "file_name": name})
     (coco / "annotations" / "instances_train.json").write_text(json.dumps(content))
     voc = voc_tree(tmp_path / "voc", {"bad": [], "good": []})
     (voc / "JPEGImages" / "bad.jpg").unlink()
-    if "\0" not in name:  # XML itself cannot hold it.
+    if "\0" not in name:  # which XML cannot contain
         (voc / "Annotations" / "bad.xml").write_text(voc_xml([], filename=name))
         data = load_voc(voc)
         assert [record.image_id for record in data.records] == ["good"]
@@ -149,7 +149,7 @@ JSONS = {
 
 
 @pytest.mark.parametrize("name", JSONS)
-def test_hostile_json_is_an_error(tmp_path, name):
+def test_malicious_json_is_an_error(tmp_path, name):
     path = tmp_path / "instances_bad.json"
     content = JSONS[name]
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -157,7 +157,7 @@ def test_hostile_json_is_an_error(tmp_path, name):
         load_coco(path, tmp_path)
 
 
-def test_absent_files_are_errors(tmp_path):
+def test_missing_files_are_errors(tmp_path):
     with pytest.raises(DataError, match="absent.json"):
         load_coco(tmp_path / "absent.json", tmp_path)
     for root in (tmp_path, tmp_path / "absent"):

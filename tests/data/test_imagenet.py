@@ -1,4 +1,4 @@
-"""ImageNet of TensorFlow Datasets, mocked: folders of classes, written once."""
+"""ImageNet from a mock of TensorFlow Datasets is written to folders of classes once."""
 
 import io
 from pathlib import Path
@@ -23,7 +23,7 @@ def jpeg(gray):
 
 @pytest.fixture
 def mocked():
-    """Mocks the builder: an image of each class, darker in the split to train on; gives the splits that were read."""
+    """Mocks the builder with one image per class, darker in the training split; returns the splits read so far."""
     splits = []
 
     def as_dataset(self, split, decoders=None, **_):
@@ -38,13 +38,13 @@ def mocked():
         yield splits
 
 
-def test_images_go_to_the_folders_of_their_classes_once(tmp_path, mocked):
+def test_images_are_written_to_the_folders_of_their_classes_once(tmp_path, mocked):
     folder = extract_imagenet(tmp_path / "cache", data_dir=tmp_path / "tfds")
     train, val = load_classification(folder, "train"), load_classification(folder, "val")
     assert mocked == ["train", "validation"]
     assert len(train) == len(val) == CLASSES
     assert train.class_names == val.class_names
-    assert train.class_names[0] == "n01440764"  # the tench, by which ImageNet's classes start
+    assert train.class_names[0] == "n01440764"  # the tench, ImageNet's first class
     assert [Path(record.path).name for record in train.records[:2]] == ["train_999.JPEG", "train_998.JPEG"]
     for data, gray in ((train, 50), (val, 200)):
         np.testing.assert_allclose(read_image(data.records[7].path), gray, atol=2)
@@ -52,7 +52,7 @@ def test_images_go_to_the_folders_of_their_classes_once(tmp_path, mocked):
     assert len(mocked) == 2
 
 
-def test_a_broken_extraction_is_made_again(tmp_path, mocked):
+def test_an_interrupted_extraction_starts_again(tmp_path, mocked):
     folder = extract_imagenet(tmp_path, data_dir=tmp_path / "tfds")
     (folder / "done.json").unlink()
     (folder / "train" / "n01440764" / "train_999.JPEG").write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""Label images: three layouts, values and colors, and every fault by its file's name."""
+"""Label images: three layouts, values and colors, and errors that name the faulty file."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_segnets_layout(tmp_path):
 
 
 def test_parallel_folders_of_palette_images(tmp_path):
-    """The palette's colors mean nothing: its indices are the labels."""
+    """The labels are the palette's indices; its colors have no meaning."""
     save(np.zeros((2, 3, 3)), tmp_path / "images" / "train" / "a.jpg")
     save(np.uint8([[0, 1, 0], [1, 0, 255]]), tmp_path / "masks" / "train" / "a.png", palette=[9, 200, 0] * 256)
     (tmp_path / "labels.txt").write_text("sky\nroad\n")
@@ -75,7 +75,7 @@ def test_colors(tmp_path):
         data.read_labels(0)
 
 
-def test_cityscapes_keeps_19_of_34(tmp_path):
+def test_cityscapes_uses_19_of_34_ids(tmp_path):
     save(np.zeros((1, 35, 3)), tmp_path / "leftImg8bit" / "train" / "ulm" / "ulm_0_leftImg8bit.png")
     save(np.arange(35)[None], tmp_path / "gtFine" / "train" / "ulm" / "ulm_0_gtFine_labelIds.png")
     data = load_segmentation(tmp_path, "train")
@@ -83,7 +83,7 @@ def test_cityscapes_keeps_19_of_34(tmp_path):
     with pytest.raises(DataError, match="got 34 in 1 pixels"):
         data.read_labels(0)
     save(np.r_[np.arange(34), 255][None], Path(data.records[0].label_path))
-    # The data set's own list: id -> trainId.
+    # The data set's own table: id -> trainId.
     train_ids = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13,
                  27: 14, 28: 15, 31: 16, 32: 17, 33: 18}  # fmt: skip
     expected = [train_ids.get(value, IGNORE) for value in range(34)] + [IGNORE]
@@ -109,7 +109,7 @@ def test_the_histogram_counts_pixels_and_images(tmp_path):
     report.raise_on_faults()
 
 
-def test_values_outside_the_list_are_refused_by_file(tmp_path):
+def test_unlisted_values_are_an_error(tmp_path):
     root = segnet_tree(tmp_path)
     save(np.uint8([[0, 7, 7], [0, 0, 9]]), root / "trainannot" / "a.png")
     report = inspect_labels(load_segmentation(root, "train"))
@@ -137,7 +137,7 @@ def test_damaged_labels_are_errors(tmp_path, name):
         data.read_labels(0)
 
 
-def test_missing_labels_are_skipped_or_refused(tmp_path):
+def test_missing_labels_are_skipped_or_an_error(tmp_path):
     root = segnet_tree(tmp_path)
     save(np.zeros((2, 3, 3)), root / "train" / "z.png")
     data = load_segmentation(root, "train")
@@ -160,13 +160,13 @@ def test_missing_labels_are_skipped_or_refused(tmp_path):
         ("", "values or colors"),
     ],
 )
-def test_faulty_lists_are_refused(tmp_path, text, message):
+def test_invalid_label_lists_are_errors(tmp_path, text, message):
     (tmp_path / "labels.txt").write_text(text)
     with pytest.raises(DataError, match=message):
         read_label_list(tmp_path / "labels.txt")
 
 
-def test_other_folders_and_classes_are_refused(tmp_path):
+def test_other_folders_and_classes_are_errors(tmp_path):
     with pytest.raises(DataError, match="SegNet's layout"):
         load_segmentation(tmp_path, "train")
     with pytest.raises(DataError, match="Expected a folder"):
@@ -179,13 +179,13 @@ def test_other_folders_and_classes_are_refused(tmp_path):
         load_segmentation(root, "train")
 
 
-def test_sixteen_bits_are_values(tmp_path):
+def test_sixteen_bit_values_are_read(tmp_path):
     Image.fromarray(np.uint16([[300, 5]])).save(tmp_path / "a.png")
     table = LabelTable(("far", "near"), {300: 0, 5: 1})
     np.testing.assert_array_equal(table.read(tmp_path / "a.png"), [[0, 1]])
 
 
-def test_drawn_scenes_label_what_shows(tmp_path):
+def test_drawn_scenes_label_the_visible_pixels(tmp_path):
     root = draw_segmentation_scenes(tmp_path, {"train": 2, "val": 1}, seed=3)
     data = load_segmentation(root, "train")
     assert data.class_names == ("background", *SCENE_CLASS_NAMES)
@@ -193,7 +193,7 @@ def test_drawn_scenes_label_what_shows(tmp_path):
     scene = draw_scene([3, 1])
     labels = data.read_labels(1)
     np.testing.assert_array_equal(labels, scene.labels)
-    # No object is cut by another's box alone: every box holds pixels of its class, none lies outside all boxes.
+    # All boxes contain pixels of their class, and no labeled pixel lies outside the boxes.
     inside = np.zeros(labels.shape, bool)
     for (x_min, y_min, x_max, y_max), name in zip(scene.boxes, scene.names, strict=True):
         inside[y_min:y_max, x_min:x_max] = True

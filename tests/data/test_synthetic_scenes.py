@@ -1,4 +1,4 @@
-"""Drawn scenes: the same by seed, a sound VOC tree, and boxes that hold their objects."""
+"""Drawn scenes: reproducible by seed, written as a valid VOC tree, with boxes that contain their objects."""
 
 import hashlib
 import re
@@ -16,19 +16,17 @@ def digest(folder):
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_the_seed_alone_decides_every_file(tmp_path):
+def test_files_depend_only_on_the_seed(tmp_path):
     first, again, other = (
         draw_scenes(tmp_path / name, {"trainval": 4, "test": 2}, seed=seed)
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert digest(first) == digest(again)
-    pictures = [
-        {name: value for name, value in digest(root).items() if name.endswith("jpg")} for root in (first, other)
-    ]
-    assert not set(pictures[0].values()) & set(pictures[1].values()) and len(pictures[0]) == 6
+    images = [{name: value for name, value in digest(root).items() if name.endswith("jpg")} for root in (first, other)]
+    assert not set(images[0].values()) & set(images[1].values()) and len(images[0]) == 6
 
 
-def test_the_tree_reads_back_as_drawn(tmp_path):
+def test_the_tree_is_read_as_drawn(tmp_path):
     root = draw_scenes(tmp_path / "d", {"trainval": 5, "test": 3}, seed=4)
     trainval, test = load_voc(root, "trainval", strict=True), load_voc(root, "test", strict=True)
     assert (len(trainval), len(test)) == (5, 3)
@@ -38,11 +36,11 @@ def test_the_tree_reads_back_as_drawn(tmp_path):
         np.testing.assert_array_equal(record.boxes, scene.boxes)
         names = [trainval.class_names[label] for label in record.labels]
         assert names == list(scene.names) and set(names) <= set(SCENE_CLASS_NAMES)
-        # Written as JPEG: a wrong image, or one that is turned, differs by tens of levels.
+        # JPEG changes pixels by a few levels; a wrong or rotated image differs by tens.
         assert np.abs(read_image(record.path).astype(int) - scene.image).mean() < 8
 
 
-def test_every_class_and_size_occurs():
+def test_all_classes_and_sizes_occur():
     scenes = [draw_scene([0, number]) for number in range(60)]
     names = [name for scene in scenes for name in scene.names]
     assert set(names) == set(SCENE_CLASS_NAMES) and min(map(names.count, SCENE_CLASS_NAMES)) > len(names) / 15
@@ -52,11 +50,11 @@ def test_every_class_and_size_occurs():
     assert any(not len(scene.boxes) for scene in scenes)
 
 
-def test_boxes_hold_the_pixels_that_drawing_changed():
-    """What differs between a scene and its bare background lies in the boxes, and reaches their edges."""
-    lonely = SceneSpec(objects=(1, 1), empty=0.0)
+def test_boxes_contain_the_drawn_pixels():
+    """The pixels that differ between a scene and its background fill the box up to its edges."""
+    single = SceneSpec(objects=(1, 1), empty=0.0)
     for number in range(12):
-        scene, bare = draw_scene([9, number], lonely), draw_scene([9, number], SceneSpec(objects=(0, 0), empty=0.0))
+        scene, bare = draw_scene([9, number], single), draw_scene([9, number], SceneSpec(objects=(0, 0), empty=0.0))
         if not len(scene.boxes) or scene.image.shape != bare.image.shape:
             continue
         changed = np.abs(scene.image.astype(int) - bare.image).max(-1) > 40

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets, mocked: the same records as the data set's own files, made once."""
+"""A mock of TensorFlow Datasets gives the records of the data set's own files, extracted once."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from keras_lightdet.images import read_image
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
-# Of 80 x 40 images; VOC's corners as written, counted from 1.
+# In images of 80 x 40 pixels; VOC's corners as written, counted from 1.
 CORNERS = np.array([(11, 6, 50, 30), (1, 1, 80, 40)], np.float32)
 
 
@@ -41,15 +41,14 @@ def examples(name: str, count: int):
 
 @pytest.fixture
 def mocked():
-    """Mocks the builders; gives the splits that were read."""
+    """Mocks the builders; returns the splits read so far."""
     splits = []
 
     def as_dataset(self, split, decoders=None, **_):
         assert isinstance(decoders["image"], tfds.decode.SkipDecoding)
         name = f"{self.name}/{self.builder_config.name}"
         splits.append(split)
-        made = list(examples(name, 3))
-        stacked = tf.nest.map_structure(lambda *values: np.stack(values), *made)
+        stacked = tf.nest.map_structure(lambda *values: np.stack(values), *examples(name, 3))
         return tf.data.Dataset.from_tensor_slices(stacked)
 
     with tfds.testing.mock_data(as_dataset_fn=as_dataset):
@@ -57,7 +56,7 @@ def mocked():
 
 
 @pytest.mark.parametrize("name", ["voc/2007", "voc/2012", "coco/2017"])
-def test_records_are_as_in_the_data_sets_own_files(tmp_path, mocked, name):
+def test_records_equal_those_of_the_data_sets_own_files(tmp_path, mocked, name):
     split = "train" if name.startswith("coco") else "trainval"
     data = load_tfds(name, split, cache_dir=tmp_path / "cache", data_dir=tmp_path / "tfds")
     assert mocked == ["train" if name.startswith("coco") else "train+validation"]
@@ -70,13 +69,13 @@ def test_records_are_as_in_the_data_sets_own_files(tmp_path, mocked, name):
     if name.startswith("voc"):
         assert data.class_names == VOC_CLASS_NAMES and record.image_id == "000001"
     else:
-        assert len(data.class_names) == 80  # Their names come with the data, which is not here.
+        assert len(data.class_names) == 80  # their names come with the real data
         assert record.image_id == 501 and record.areas.tolist() == [700, 3000]
     with Image.open(io.BytesIO(jpeg(1))) as image:
         np.testing.assert_array_equal(read_image(record.path), np.asarray(image))
 
 
-def test_images_are_extracted_once_and_anew_when_that_was_broken_off(tmp_path, mocked):
+def test_images_are_extracted_once_and_again_after_an_interruption(tmp_path, mocked):
     options = {"cache_dir": tmp_path / "cache", "data_dir": tmp_path / "tfds"}
     first = load_tfds("voc/2007", "test", **options)
     again = load_tfds("voc/2007", "test", **options)
@@ -89,7 +88,7 @@ def test_images_are_extracted_once_and_anew_when_that_was_broken_off(tmp_path, m
     assert not list(index.parent.glob(".*.saving"))
 
 
-def test_a_damaged_image_is_skipped_by_name(tmp_path, mocked):
+def test_a_damaged_image_is_skipped_and_reported(tmp_path, mocked):
     options = {"cache_dir": tmp_path / "cache", "data_dir": tmp_path / "tfds"}
     data = load_tfds("voc/2007", "test", **options)
     Path(data.records[0].path).write_bytes(b"")
@@ -104,3 +103,16 @@ def test_unknown_names_and_splits_are_errors(tmp_path, mocked):
         load_tfds("mnist", "train", cache_dir=tmp_path)
     with pytest.raises(DataError, match="'trainval'.*got 'nonsense'"):
         load_tfds("voc/2007", "nonsense", cache_dir=tmp_path, data_dir=tmp_path / "tfds")
+
+
+def test_an_extraction_of_an_earlier_version_is_read(tmp_path):
+    folder = tmp_path / "voc" / "2007" / "test"
+    folder.mkdir(parents=True)
+    (folder / "000001.jpg").write_bytes(jpeg(1))
+    entry = {"file": "000001.jpg", "id": None, "boxes": [[0.25, 0.5, 0.75, 1.0]], "labels": [0], "ignore": [True]}
+    content = {"layout": 1, "class_names": ["cat"], "pictures": [{**entry, "areas": None}]}
+    (folder / "index.json").write_text(json.dumps(content))
+    (record,) = load_tfds("voc/2007", "test", cache_dir=tmp_path).records
+    assert (record.image_id, record.labels.tolist(), record.ignore.tolist()) == ("000001", [0], [True])
+    np.testing.assert_array_equal(record.boxes, [[39, 9, 80, 30]])
+    np.testing.assert_array_equal(record.areas, [41 * 21])

@@ -1,4 +1,4 @@
-"""VOC trees: corners, splits, class names, difficult objects, and what is reported."""
+"""VOC trees: corners, splits, class names, difficult objects, and reported faults."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ def test_one_based_corners_become_continuous(tmp_path):
     assert (record.image_id, record.width, record.height) == ("a", 64, 48)
 
 
-def test_zero_based_corners_are_clipped_in_silence(tmp_path):
+def test_zero_based_corners_are_clipped_without_an_issue(tmp_path):
     voc_tree(tmp_path / "d", {"a": [("cat", 0, 0, 64, 48)]})
     data = load_voc(tmp_path / "d")
     np.testing.assert_array_equal(data.records[0].boxes, [[0, 0, 64, 48]])
     assert data.issues == ()
 
 
-def test_bad_boxes_are_reported_and_the_good_one_stays(tmp_path):
+def test_invalid_boxes_are_reported_and_valid_ones_kept(tmp_path):
     objects = [
         ("cat", 5, 5, 20, 20),
         ("cat", 9, 9, 9, 30),
@@ -56,7 +56,7 @@ def test_bad_boxes_are_reported_and_the_good_one_stays(tmp_path):
         load_voc(tmp_path / "d", strict=True)
 
 
-def test_split_files_are_followed(tmp_path):
+def test_splits_are_those_of_the_split_files(tmp_path):
     images = {stem: [("cat", 1, 1, 9, 9)] for stem in "abcd"}
     voc_tree(tmp_path / "d", images, {"train": ["c", "a  1"], "val": ["b", "b"]})
     ids = {
@@ -68,10 +68,15 @@ def test_split_files_are_followed(tmp_path):
         load_voc(tmp_path / "d", "test")
 
 
-def test_a_seeded_split_is_made_where_none_is_listed(tmp_path):
+def test_a_tree_without_split_files_is_split_by_the_seed(tmp_path):
     voc_tree(tmp_path / "d", {f"p{n:02}": [("cat", 1, 1, 9, 9)] for n in range(20)})
     ids = {s: {r.image_id for r in load_voc(tmp_path / "d", s).records} for s in ("train", "val", "trainval", "test")}
-    assert {split: len(found) for split, found in ids.items()} == {"train": 14, "val": 3, "trainval": 17, "test": 3}
+    assert {split: len(in_split) for split, in_split in ids.items()} == {
+        "train": 14,
+        "val": 3,
+        "trainval": 17,
+        "test": 3,
+    }
     assert ids["train"] | ids["val"] == ids["trainval"] and not ids["trainval"] & ids["test"]
     assert not ids["train"] & ids["val"]
     assert ids["test"] == {r.image_id for r in load_voc(tmp_path / "d", "test").records}
@@ -80,7 +85,7 @@ def test_a_seeded_split_is_made_where_none_is_listed(tmp_path):
         load_voc(tmp_path / "d", "tests")
 
 
-def test_class_names_are_those_of_the_whole_tree(tmp_path):
+def test_class_names_are_the_same_in_all_splits(tmp_path):
     images = {"a": [("zebra", 1, 1, 9, 9)], "b": [("ant", 1, 1, 9, 9)], "c": []}
     voc_tree(tmp_path / "d", images, {"train": ["a", "c"], "val": ["b"]})
     train, val = load_voc(tmp_path / "d", "train"), load_voc(tmp_path / "d", "val")
@@ -89,7 +94,7 @@ def test_class_names_are_those_of_the_whole_tree(tmp_path):
     assert len(train.records[1].boxes) == 0
 
 
-def test_given_class_names_set_the_labels_or_are_refused(tmp_path):
+def test_class_names_set_the_label_order_and_must_match(tmp_path):
     voc_tree(tmp_path / "d", {"a": [("ant", 1, 1, 9, 9), ("bee", 1, 1, 9, 9)]})
     data = load_voc(tmp_path / "d", class_names=("bee", "cow", "ant"))
     assert data.class_names == ("bee", "cow", "ant") and data.records[0].labels.tolist() == [2, 0]
@@ -98,7 +103,7 @@ def test_given_class_names_set_the_labels_or_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("root", ["VOCdevkit", ""])
-def test_a_devkit_joins_its_years_and_has_vocs_classes(tmp_path, root):
+def test_the_years_of_a_devkit_are_joined_with_the_20_classes(tmp_path, root):
     devkit = tmp_path / "VOCdevkit"
     voc_tree(devkit / "VOC2007", {"1": [("dog", 1, 1, 9, 9)], "2": []}, {"trainval": ["1"], "test": ["2"]})
     voc_tree(devkit / "VOC2012", {"1": [("cat", 1, 1, 9, 9)]}, {"trainval": ["1"]})
@@ -109,7 +114,7 @@ def test_a_devkit_joins_its_years_and_has_vocs_classes(tmp_path, root):
     assert [record.image_id for record in load_voc(tmp_path / root, "test").records] == ["VOC2007/2"]
 
 
-def test_boxes_drawn_on_the_unrotated_image_are_turned(tmp_path):
+def test_boxes_of_the_stored_image_are_turned_by_the_exif_orientation(tmp_path):
     root = voc_tree(tmp_path / "d", {"a": [("cat", 11, 6, 30, 15)]})
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -117,7 +122,7 @@ def test_boxes_drawn_on_the_unrotated_image_are_turned(tmp_path):
     data = load_voc(root)
     record = data.records[0]
     assert (record.width, record.height) == (48, 64)
-    # Turned by 90 degrees clockwise, (x, y) of 64 x 48 goes to (48 - y, x).
+    # Rotated by 90 degrees clockwise, (x, y) in 64 x 48 becomes (48 - y, x).
     np.testing.assert_array_equal(record.boxes, [[48 - 15, 10, 48 - 5, 30]])
     assert [issue.kind for issue in data.issues] == ["boxes on the unrotated image"]
     (root / "Annotations" / "a.xml").write_text(voc_xml([("cat", 11, 6, 30, 15)], size=(48, 64)))
@@ -125,7 +130,7 @@ def test_boxes_drawn_on_the_unrotated_image_are_turned(tmp_path):
     assert load_voc(root).issues == ()
 
 
-def test_a_stated_size_that_fits_no_way_is_reported(tmp_path):
+def test_a_wrong_stated_size_is_reported(tmp_path):
     root = voc_tree(tmp_path / "d", {"a": [("cat", 11, 6, 30, 15)]})
     (root / "Annotations" / "a.xml").write_text(voc_xml([("cat", 11, 6, 30, 15)], size=(640, 480)))
     assert [issue.kind for issue in load_voc(root).issues] == ["size differs"]
@@ -133,7 +138,7 @@ def test_a_stated_size_that_fits_no_way_is_reported(tmp_path):
     assert load_voc(root).issues == ()
 
 
-def test_a_image_is_found_by_stem_or_by_filename(tmp_path):
+def test_an_image_is_found_by_stem_or_by_filename(tmp_path):
     root = voc_tree(tmp_path / "d", {"a": [], "b": []})
     (root / "JPEGImages" / "a.jpg").rename(root / "JPEGImages" / "other.jpg")
     (root / "Annotations" / "a.xml").write_text(voc_xml([], filename="other.jpg"))
@@ -142,7 +147,7 @@ def test_a_image_is_found_by_stem_or_by_filename(tmp_path):
     assert [record.path.rsplit("/")[-1] for record in load_voc(root).records] == ["other.jpg", "b.PNG"]
 
 
-def test_one_damaged_file_is_named_and_skipped(tmp_path):
+def test_damaged_files_are_skipped_and_reported(tmp_path):
     root = voc_tree(tmp_path / "d", {stem: [("cat", 1, 1, 9, 9)] for stem in "abcd"}, {"train": list("abcde")})
     (root / "JPEGImages" / "a.jpg").write_bytes(b"damaged")
     (root / "Annotations" / "b.xml").write_text("<annotation>")
@@ -160,18 +165,18 @@ def test_one_damaged_file_is_named_and_skipped(tmp_path):
         load_voc(root, "train", strict=True)
 
 
-def test_strict_finds_a_image_that_only_decoding_shows_damaged(tmp_path):
+def test_strict_detects_a_truncated_image(tmp_path):
     root = voc_tree(tmp_path / "d", {"a": [], "b": []})
-    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(root / "JPEGImages" / "b.jpg")
-    whole = (root / "JPEGImages" / "b.jpg").read_bytes()
-    (root / "JPEGImages" / "b.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "JPEGImages" / "b.jpg")
+    content = (root / "JPEGImages" / "b.jpg").read_bytes()
+    (root / "JPEGImages" / "b.jpg").write_bytes(content[: len(content) * 2 // 3])
     assert len(load_voc(root)) == 2
     with pytest.raises(DataError, match="b.jpg.*truncated"):
         load_voc(root, strict=True)
 
 
-def test_bccd_has_two_degenerate_boxes_and_no_other_fault():
+def test_bccd_has_two_boxes_without_area_and_no_other_fault():
     root = shared_data("bccd")
     train, test = load_voc(root, "trainval"), load_voc(root, "test")
     assert (len(train), len(test)) == (292, 72)

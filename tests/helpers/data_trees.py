@@ -16,17 +16,17 @@ def save_image(path: Path, size=(64, 48), color=(90, 120, 150), **options) -> Pa
 
 def voc_xml(objects, size=(64, 48), filename="a.jpg") -> str:
     """An annotation; each object is (name, xmin, ymin, xmax, ymax[, difficult])."""
-    parts = [
+    elements = [
         f"<object><name>{name}</name><difficult>{rest[0] if rest else 0}</difficult><bndbox><xmin>{a}</xmin>"
         f"<ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
         for name, a, b, c, d, *rest in objects
     ]
     head = f"<filename>{filename}</filename><size><width>{size[0]}</width><height>{size[1]}</height></size>"
-    return f"<annotation>{head}{''.join(parts)}</annotation>"
+    return f"<annotation>{head}{''.join(elements)}</annotation>"
 
 
 def voc_tree(root: Path, images: dict[str, list], splits: dict[str, list[str]] | None = None) -> Path:
-    """A VOC tree of 64 x 48 images with the given objects by stem."""
+    """A VOC tree of 64 x 48 images; `images` has their objects by file stem."""
     (root / "Annotations").mkdir(parents=True)
     for stem, objects in images.items():
         save_image(root / "JPEGImages" / f"{stem}.jpg")
@@ -39,7 +39,7 @@ def voc_tree(root: Path, images: dict[str, list], splits: dict[str, list[str]] |
 
 
 def coco_folder(root: Path, **content) -> Path:
-    """A COCO folder with one 64 x 48 image, one category and one box, and `content` in place of these lists."""
+    """A COCO folder with one 64 x 48 image, one category and one box; `content` replaces these lists."""
     save_image(root / "train" / "a.jpg")
     base = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}],
@@ -59,7 +59,7 @@ def paint(height: int, width: int, box, value=255) -> np.ndarray:
 
 
 def painted_box(image: np.ndarray, threshold: float = 185) -> np.ndarray | None:
-    """The xyxy box of the bright pixels, which is where the painted rectangle is now."""
+    """The xyxy box of the bright pixels, the current place of the painted rectangle."""
     bright = np.asarray(image, np.float32).mean(-1) > threshold
     if not bright.any():
         return None

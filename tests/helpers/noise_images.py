@@ -1,11 +1,11 @@
-"""Drawn images for comparing two runtimes."""
+"""Random images for comparing two runtimes."""
 
 import numpy as np
 from small_detector import SIDE
 
 
 def draw_image(seed, size=(SIDE, SIDE)):
-    """Rectangles on noise: no two places of an image are alike, so no two scores are equal."""
+    """Draws rectangles on random noise: all regions of an image differ, and so do all scores."""
     draw = np.random.default_rng(seed)
     image = draw.integers(0, 256, (*size, 3))
     for _ in range(5):

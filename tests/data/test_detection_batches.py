@@ -1,4 +1,4 @@
-"""Batches: exact pixels and boxes, pure in (seed, step), and unharmed by damaged files."""
+"""Batches of images and boxes: exact, functions of (seed, step), and robust to damaged files."""
 
 import dataclasses
 import subprocess
@@ -26,9 +26,9 @@ NO_COLOR = {"color": 0.0}
 
 
 def painted_data(folder, count=11) -> DetectionData:
-    """Images of several sizes, each with one bright rectangle; the last has none.
+    """Writes images of several sizes, each but the last with one bright rectangle.
 
-    The sizes are those at which training samples to the bit as evaluation does, see `images.stretch`.
+    At these sizes the pixels of training and evaluation are equal bit for bit, see `images.stretch`.
     """
     records, rng = [], np.random.default_rng(0)
     for number in range(count):
@@ -58,7 +58,7 @@ def assert_same(first, second):
         np.testing.assert_array_equal(a, b)
 
 
-def test_evaluation_is_in_order_with_the_readers_pixels(data):
+def test_evaluation_batches_are_in_order_with_the_readers_pixels(data):
     batches = take(eval_batches(data, SIZE, 4), 99)
     assert [len(images) for images, _ in batches] == [4, 4, 3]
     images = np.concatenate([images for images, _ in batches])
@@ -73,7 +73,7 @@ def test_evaluation_is_in_order_with_the_readers_pixels(data):
         np.testing.assert_array_equal(targets["labels"][number][valid], record.labels)
 
 
-def test_training_without_augmentation_has_the_pixels_of_evaluation(data):
+def test_training_batches_without_augmentation_equal_those_of_evaluation(data):
     evaluated, expected = take(eval_batches(data, SIZE, 11), 1)[0]
     for images, targets in take(train_batches(data, SIZE, 4, seed=3, augment=None), 3):
         sources = targets["sources"]
@@ -83,8 +83,8 @@ def test_training_without_augmentation_has_the_pixels_of_evaluation(data):
         np.testing.assert_allclose(targets["boxes"], expected["boxes"][sources[:, 0]], rtol=1e-6)
 
 
-def test_without_augmentation_no_box_becomes_ignored(data):
-    """A box labeled mostly outside its image is clipped and stays what it is."""
+def test_without_augmentation_boxes_are_never_ignored(data):
+    """A box labeled mostly outside its image is only clipped."""
     outside = np.float32([[-200, 5, 10, 40]])
     records = tuple(
         dataclasses.replace(record, boxes=outside, labels=np.int32([1]), ignore=np.array([False]), areas=np.ones(1))
@@ -110,13 +110,13 @@ def test_augmented_boxes_cover_their_pixels(data, augment):
                     assert bright[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].mean() > 0.98
                     checked += 1
             grown = tf.nn.max_pool2d(covered[None, ..., None].astype(np.float32), 5, 1, "SAME")[0, ..., 0].numpy()
-            # A row or column of a rectangle with less than MIN_SIDE left has no box, but may be a line of pixels.
+            # A rectangle with a side below MIN_SIDE has no box, but may be visible as a line of pixels.
             rows, columns = np.nonzero(bright * (1 - grown))
             assert len(rows) <= 4 or np.ptp(rows) == 0 or np.ptp(columns) == 0
     assert checked > 25
 
 
-def test_one_bright_box_ends_where_its_pixels_end(data):
+def test_a_single_box_matches_its_pixels(data):
     augment = AugmentSpec(**NO_COLOR, mosaic=0.0)
     errors = []
     for images, targets in take(train_batches(data, (160, 160), 8, seed=2, augment=augment), 4):
@@ -127,7 +127,7 @@ def test_one_bright_box_ends_where_its_pixels_end(data):
 
 
 @pytest.mark.parametrize(("batch_size", "step"), [(8, 3), (3, 5), (5, 1), (1, 6)])
-def test_resuming_gives_the_very_batches(data, batch_size, step):
+def test_resuming_continues_with_the_same_batches(data, batch_size, step):
     augment = AugmentSpec(mosaic=0.5, mosaic_until_step=step + 1, until_step=step + 2)
     options = {"seed": 9, "augment": augment}
     straight = take(train_batches(data, SIZE, batch_size, **options), step + 3)
@@ -145,13 +145,13 @@ def test_augmentation_ends_at_its_step(data, batch_size):
         assert ((targets["sources"][:, 1:] >= 0) == (step < 2)).all()
     evaluated, _ = take(eval_batches(data, SIZE, 11), 1)[0]
     for step, (images, targets) in enumerate(batches):
-        painted = targets["labels"][:, 0] >= 0  # the black image is black as well when it is made darker
+        painted = targets["labels"][:, 0] >= 0  # the black image stays black when it is darkened
         plain = (images == evaluated[targets["sources"][:, 0]]).all(axis=(1, 2, 3))
         np.testing.assert_array_equal(plain[painted], step >= 4)
 
 
 @pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
-def test_color_is_the_share_of_images_whose_colors_change(data, color):
+def test_color_is_the_probability_of_a_color_change(data, color):
     evaluated, expected = take(eval_batches(data, SIZE, 11), 1)[0]
     augment = AugmentSpec(**NO_GEOMETRY, color=color)
     plain = []
@@ -162,7 +162,7 @@ def test_color_is_the_share_of_images_whose_colors_change(data, color):
     assert 0.3 < np.mean(plain) < 0.7 if color == 0.5 else np.mean(plain) == 1 - color
 
 
-def test_sources_name_the_images_that_show(tmp_path):
+def test_sources_are_the_visible_images(tmp_path):
     records, none = [], np.zeros([0], np.float32)
     for number in range(11):
         path = tmp_path / f"s{number}.png"
@@ -181,7 +181,7 @@ def test_sources_name_the_images_that_show(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
-def test_each_pass_is_another_permutation(count):
+def test_each_pass_is_a_different_permutation(count):
     indices = shuffled_indices(tf.range(5 * count, dtype=tf.int64), count, seed=4).numpy().reshape(5, count)
     assert (np.sort(indices) == np.arange(count)).all()
     if count == 100:
@@ -190,27 +190,27 @@ def test_each_pass_is_another_permutation(count):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_no_pass_is_nearly_in_order(seed):
+def test_no_pass_is_close_to_sorted(seed):
     for indices in shuffled_indices(tf.range(600, dtype=tf.int64), 300, seed).numpy().reshape(2, 300):
         assert np.mean(np.abs(np.diff(indices)) < 5) < 0.1  # 0.03 by chance
         assert abs(np.corrcoef(indices, np.arange(300))[0, 1]) < 0.2
 
 
 @pytest.mark.parametrize("batch_size", [4, 6, 8, 12, 24])  # of groups of 4, 8, 8, 4, 8
-def test_one_device_gets_the_batches_of_none(data, batch_size):
+def test_a_strategy_of_one_device_gets_the_same_batches(data, batch_size):
     batches = train_batches(data, SIZE, batch_size, seed=3, augment=AugmentSpec())
     distributed = iter(tf.distribute.OneDeviceStrategy("CPU:0").experimental_distribute_dataset(batches))
     for straight in take(batches, 2):
         assert_same(straight, next(distributed))
 
 
-def test_an_epoch_sees_every_image(data):
+def test_an_epoch_contains_all_images(data):
     assert steps_per_epoch(data, 4) == 3
     sources = [t["sources"][:, 0] for _, t in take(train_batches(data, SIZE, 4, seed=0, augment=None), 3)]
     assert set(np.concatenate(sources)) == set(range(11))
 
 
-def test_multi_scale_draws_sizes_and_scales_boxes(data):
+def test_multi_scale_batches_have_random_sizes_and_scaled_boxes(data):
     options = {"seed": 5, "augment": None}
     sizes = ((32, 48), (64, 96), (48, 48))
     full = take(train_batches(data, SIZE, 4, **options), 45)
@@ -225,7 +225,7 @@ def test_multi_scale_draws_sizes_and_scales_boxes(data):
 
 
 def with_damage(data, folder, broken):
-    """The same records with some files cut short after they were read."""
+    """Returns the same records with some truncated files."""
     records = list(data.records)
     for number in broken:
         content = Path(records[number].path).read_bytes()
@@ -235,7 +235,7 @@ def with_damage(data, folder, broken):
     return dataclasses.replace(data, records=tuple(records))
 
 
-def test_a_damaged_file_is_named_once_counted_and_replaced(data, tmp_path, caplog):
+def test_a_damaged_file_is_logged_once_counted_and_replaced(data, tmp_path, caplog):
     failures = DecodeFailures()
     damaged = with_damage(data, tmp_path, [3, 4])
     evaluated, expected = take(eval_batches(data, SIZE, 11), 1)[0]
@@ -250,14 +250,14 @@ def test_a_damaged_file_is_named_once_counted_and_replaced(data, tmp_path, caplo
     assert sum("cut4.png" in message for message in caplog.messages) == 1
 
 
-def test_evaluation_keeps_the_place_of_a_damaged_file(data, tmp_path):
+def test_evaluation_replaces_a_damaged_file_by_a_gray_image(data, tmp_path):
     failures = DecodeFailures()
     images, targets = take(eval_batches(with_damage(data, tmp_path, [3]), SIZE, 11, failures=failures), 1)[0]
     assert (images[3] == 114).all() and targets["sources"][3, 0] == 3
     assert len(failures) == 1
 
 
-def test_strict_fails_at_a_damaged_file_by_name(data, tmp_path):
+def test_strict_batches_fail_at_a_damaged_file(data, tmp_path):
     damaged = with_damage(data, tmp_path, [3])
     for batches in (
         train_batches(damaged, SIZE, 11, seed=0, augment=None, strict=True),
@@ -267,13 +267,13 @@ def test_strict_fails_at_a_damaged_file_by_name(data, tmp_path):
             take(batches, 1)
 
 
-def test_no_readable_file_at_all_is_an_error(data, tmp_path):
+def test_data_without_a_readable_file_are_an_error(data, tmp_path):
     damaged = with_damage(data, tmp_path, range(11))
     with pytest.raises(tf.errors.OpError, match="Expected readable images"):
         take(train_batches(damaged, SIZE, 4, seed=0, augment=None), 1)
 
 
-def test_more_boxes_than_fit_keep_the_largest(data):
+def test_of_too_many_boxes_the_largest_are_kept(data):
     record = data.records[0]
     boxes = np.float32([[0, 0, 1 + n / 10, 30] for n in range(350)])
     crowded = dataclasses.replace(
@@ -283,7 +283,7 @@ def test_more_boxes_than_fit_keep_the_largest(data):
     assert targets["boxes"].shape == (1, 300, 4) and set(targets["labels"][0]) == set(range(50, 350))
 
 
-def test_bccd_boxes_survive_the_default_augmentation():
+def test_bccd_keeps_most_boxes_under_the_default_augmentation():
     data = load_data(shared_data("bccd"), "test")
     _, targets = take(train_batches(data, (160, 160), 16, seed=0, augment=AugmentSpec()), 1)[0]
     counted = (targets["labels"] >= 0) & (targets["ignore"] == 0)
@@ -292,7 +292,7 @@ def test_bccd_boxes_survive_the_default_augmentation():
 
 
 def jpeg_data(folder) -> DetectionData:
-    """Photo-like JPEGs: plain, gray, turned by EXIF, of odd size, and one PNG; sizes as in `painted_data`."""
+    """Writes smooth JPEGs (grayscale, with EXIF orientation, of odd size) and a PNG; sizes as in `painted_data`."""
     rng, records = np.random.default_rng(1), []
     for number, (width, height) in enumerate([(81, 60), (63, 64), (50, 72), (39, 90), (60, 40)]):
         coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
@@ -307,7 +307,7 @@ def jpeg_data(folder) -> DetectionData:
     return DetectionData(tuple(records), ("a",))
 
 
-def test_every_pass_gives_the_readers_pixels(tmp_path):
+def test_all_passes_have_the_readers_pixels(tmp_path):
     data = jpeg_data(tmp_path)
     expected = [resize_image(read_image(record.path), SIZE) for record in data.records]
     for images, targets in take(train_batches(data, SIZE, 5, seed=0, augment=None), 6):
@@ -315,7 +315,7 @@ def test_every_pass_gives_the_readers_pixels(tmp_path):
             np.testing.assert_array_equal(image, expected[source])
 
 
-def test_a_file_damaged_between_two_passes_is_named_and_replaced(tmp_path):
+def test_a_file_damaged_between_two_passes_is_reported_and_replaced(tmp_path):
     data, failures = jpeg_data(tmp_path), DecodeFailures()
     batches = iter(train_batches(data, SIZE, 5, seed=0, augment=None, failures=failures))
     next(batches)
@@ -326,7 +326,7 @@ def test_a_file_damaged_between_two_passes_is_named_and_replaced(tmp_path):
     assert 0 not in targets["sources"][:, 0] and list(failures.paths) == [data.records[0].path]
 
 
-def test_python_exits_while_the_pipeline_reads_ahead(tmp_path):
+def test_python_exits_while_a_pipeline_reads_ahead(tmp_path):
     data = jpeg_data(tmp_path)
     paths = [record.path for record in data.records] * 20
     program = f"""

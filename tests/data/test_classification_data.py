@@ -1,4 +1,4 @@
-"""Folders of classes: what is read from them, and that a batch hangs on the seed and the step alone."""
+"""Images in folders of classes, and their batches, which depend only on the seed and the step."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def load_splits(root):
 
 
 def write_grays(root, count, splits=("",)):
-    """Images whose brightness is their class."""
+    """Writes images with the brightness of their class."""
     for split in splits:
         for name, gray in GRAYS.items():
             (root / split / name).mkdir(parents=True)
@@ -32,7 +32,7 @@ def write_grays(root, count, splits=("",)):
     return root
 
 
-def test_every_tenth_image_of_a_class_is_scored_on(tmp_path):
+def test_every_tenth_image_of_a_class_is_in_val(tmp_path):
     train, val = load_splits(write_grays(tmp_path, 21))
     assert train.class_names == val.class_names == ("dark", "light")
     assert [record.path.rsplit("/", 2)[-2:] for record in val.records] == [
@@ -42,14 +42,14 @@ def test_every_tenth_image_of_a_class_is_scored_on(tmp_path):
     assert not {r.path for r in train.records} & {r.path for r in val.records}
 
 
-def test_folders_of_splits_are_taken_as_they_are(tmp_path):
+def test_folders_of_splits_are_used(tmp_path):
     train, val = load_splits(write_grays(tmp_path, 3, ("train", "val")))
     assert all("/train/" in record.path for record in train.records)
     assert all("/val/" in record.path for record in val.records)
     assert [record.label for record in val.records] == [0, 0, 0, 1, 1, 1]
 
 
-def test_images_and_labels_stay_together(tmp_path):
+def test_images_keep_their_labels(tmp_path):
     train, val = load_splits(write_grays(tmp_path, 12, ("train", "val")))
     for images, labels in [
         *classification_train_batches(train, 16, 8, seed=3).take(6),
@@ -61,8 +61,8 @@ def test_images_and_labels_stay_together(tmp_path):
         assert np.max(images) <= 255
 
 
-def test_the_middle_is_scored_on(tmp_path):
-    """An image of 60 x 40: the middle 35 x 35 pixels are red, all else is blue."""
+def test_evaluation_uses_the_center_crop(tmp_path):
+    """Of images of 60 x 40 the central 35 x 35 pixels are red, the others blue."""
     for split in ("train", "val"):
         for name in ("a", "b"):
             (tmp_path / split / name).mkdir(parents=True)
@@ -73,7 +73,7 @@ def test_the_middle_is_scored_on(tmp_path):
     np.testing.assert_allclose(images, np.broadcast_to([255.0, 0, 0], (2, 35, 35, 3)), atol=1e-3)
 
 
-def test_a_batch_hangs_on_its_step(tmp_path):
+def test_a_batch_depends_on_its_step(tmp_path):
     train, _ = load_splits(draw_classification_scenes(tmp_path, {"train": 3, "val": 1}))
     unbroken = list(classification_train_batches(train, 24, 4, seed=5).take(4))
     resumed = list(classification_train_batches(train, 24, 4, seed=5, start_step=2).take(2))
@@ -85,7 +85,7 @@ def test_a_batch_hangs_on_its_step(tmp_path):
     assert not np.array_equal(other[0], unbroken[0][0])
 
 
-def test_damaged_images_are_named_and_the_next_one_taken(tmp_path):
+def test_damaged_images_are_reported_and_replaced_by_the_next(tmp_path):
     train, _ = load_splits(write_grays(tmp_path, 4, ("train", "val")))
     broken = train.records[2].path
     with open(broken, "r+b") as file:
@@ -96,7 +96,7 @@ def test_damaged_images_are_named_and_the_next_one_taken(tmp_path):
     assert list(failures.paths) == [broken]
 
 
-def test_drawn_folders_hold_each_class(tmp_path):
+def test_drawn_scenes_have_all_classes(tmp_path):
     train, val = load_splits(draw_classification_scenes(tmp_path, {"train": 2, "val": 1}, seed=1))
     assert train.class_names == SCENE_CLASS_NAMES
     assert np.bincount([record.label for record in train.records]).tolist() == [2] * len(SCENE_CLASS_NAMES)
@@ -107,7 +107,7 @@ def test_drawn_folders_hold_each_class(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "message"), [("none", "two or more classes"), ("empty", "Expected images"), ("few", "Add a folder val")]
 )
-def test_faults_are_named(tmp_path, fault, message):
+def test_faults_are_errors(tmp_path, fault, message):
     if fault != "none":
         write_grays(tmp_path, 3)
     if fault == "empty":
@@ -116,7 +116,7 @@ def test_faults_are_named(tmp_path, fault, message):
         load_classification(tmp_path, "train")
 
 
-def test_a_class_without_training_images_is_refused(tmp_path):
+def test_a_class_without_training_images_is_an_error(tmp_path):
     write_grays(tmp_path, 2, ("train", "val"))
     (tmp_path / "val" / "gray").mkdir()
     with pytest.raises(DataError, match="gray"):
