@@ -1,4 +1,4 @@
-"""Brings weights that the user has from other libraries into the models of this one."""
+"""Loads weights of other libraries into the models of this package."""
 
 from keras_lightdet.foreign_weights.applications import load_keras_mobilenet_v2
 from keras_lightdet.foreign_weights.effdet import load_efficientdet, load_efficientnet

@@ -1,4 +1,4 @@
-"""The classifiers of `keras.applications`, with their ImageNet weights, in our backbones."""
+"""Loads ImageNet weights of `keras.applications`."""
 
 import keras
 
@@ -16,33 +16,33 @@ _MOBILE_ENDS = {
 
 
 def load_keras_mobilenet_v2(model: keras.Model, source: keras.Model) -> None:
-    """Fills a `MobileNetV2` with the weights of Keras' own.
+    """Loads weights of `keras.applications.MobileNetV2` into a `MobileNetV2`.
 
-    `load_keras_mobilenet_v2(features, keras.applications.MobileNetV2(include_top=False))` brings in the ImageNet
-    weights, which Keras fetches.
+    `load_keras_mobilenet_v2(features, keras.applications.MobileNetV2(include_top=False))` loads the ImageNet weights,
+    which Keras downloads.
 
     Args:
         model: The classifier or the features, with `convention="keras"`.
-        source: `keras.applications.MobileNetV2` with an `alpha` that is the model's width.
+        source: `keras.applications.MobileNetV2` whose `alpha` is the model's width.
 
     Raises:
-        ValueError: If the model has the other convention, which the weights fit and mean something else in.
-        WeightsError: If the source lacks a layer or has one of another size. The model stays as it was.
+        ValueError: If the model has the other convention, with which the weights give other results.
+        WeightsError: If the source lacks a layer or has one of another size. The model does not change then.
     """
     if model.get_layer("stem_bn").epsilon != NORM.epsilon:
         raise ValueError(f'Expected a MobileNetV2 with convention="keras", got {model.name!r} of another. Rebuild it.')
-    given = {layer.name: layer for layer in source.layers}
+    sources = {layer.name: layer for layer in source.layers}
     pairs = []
     for layer in model.layers:
         if not layer.weights:
             continue
         name = keras_mobilenet_layer(layer.name)
-        values = given[name].get_weights() if name in given else []
-        shapes, wanted = [value.shape for value in values], [tuple(weight.shape) for weight in layer.weights]
-        if shapes != wanted:
+        values = sources[name].get_weights() if name in sources else []
+        actual, expected = [value.shape for value in values], [tuple(weight.shape) for weight in layer.weights]
+        if actual != expected:
             raise WeightsError(
-                f"Expected {source.name} to have a layer {name!r} with weights {wanted}, got {shapes or 'none'}. Build "
-                "both with the same width and classes, and Keras' with include_top=True for a classifier."
+                f"Expected {source.name} to have a layer {name!r} with weights {expected}, got {actual or 'none'}. "
+                "Build both with the same width and classes, and Keras' with include_top=True for a classifier."
             )
         pairs.append((layer, values))
     for layer, values in pairs:
@@ -50,11 +50,11 @@ def load_keras_mobilenet_v2(model: keras.Model, source: keras.Model) -> None:
 
 
 def keras_mobilenet_layer(layer_name: str) -> str:
-    """Returns Keras' name of a `MobileNetV2` layer: "stage2_block1_expand_bn" is "block_1_expand_BN"."""
+    """Returns Keras' name of a `MobileNetV2` layer: "block_1_expand_BN" for "stage2_block1_expand_bn"."""
     if layer_name in _MOBILE_ENDS:
         return _MOBILE_ENDS[layer_name]
-    stage, block, part, kind = layer_name.split("_")
+    stage, block, unit, kind = layer_name.split("_")
     index = sum(row.repeats for row in STAGES[: int(stage.removeprefix("stage")) - 1])
     index += int(block.removeprefix("block")) - 1
     prefix = f"block_{index}" if index else "expanded_conv"
-    return f"{prefix}_{part}" if kind == "conv" else f"{prefix}_{part}_BN"
+    return f"{prefix}_{unit}" if kind == "conv" else f"{prefix}_{unit}_BN"

@@ -21,7 +21,7 @@ from keras_lightdet.backbones import EfficientNet
 from keras_lightdet.boxes import SelectSpec, select_detections
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.foreign_weights import load_efficientdet, load_efficientnet
-from keras_lightdet.foreign_weights.assign import _parts
+from keras_lightdet.foreign_weights.assign import module_tensors
 from keras_lightdet.foreign_weights.effdet import efficientdet_module, named_layers
 from keras_lightdet.models.efficientdet import VARIANTS, Variant
 
@@ -41,7 +41,7 @@ def drawn_state(model):
     """What effdet's state dict of the network would hold."""
     state, levels = {}, len(model.objective.anchors.strides)
     for path, layer in named_layers(model).items():
-        for part, (variable, axes) in _parts(layer).items():
+        for part, (variable, axes) in module_tensors(layer).items():
             shape = tuple(variable.shape[axes.index(axis)] for axis in range(len(axes)))
             name = f"{efficientdet_module(path, levels)}.{part}"
             state[name] = draw_efficientdet_tensor(name, shape)

@@ -1,4 +1,4 @@
-"""Files that are missing, damaged, foreign or of another size are refused by name, and the model stays as it was."""
+"""Missing, damaged or foreign files, and those of another size, are refused by name; the model does not change."""
 
 import importlib.util
 import io
@@ -39,7 +39,7 @@ def pth(state, tmp_path):
 
 
 def refuse(model, source, *words):
-    """Loading fails with these words, and changes nothing."""
+    """Loading fails with these words in the message, and the model does not change."""
     before = [np.array(weight) for weight in model.weights]
     with pytest.raises(WeightsError) as caught:
         load_resnet(model, source)
@@ -49,14 +49,14 @@ def refuse(model, source, *words):
         assert str(word) in str(caught.value)
 
 
-def test_every_tensor_lands_where_its_name_says(model, state):
+def test_every_tensor_is_assigned_by_its_name(model, state):
     load_resnet(model, state)
     layer = model.get_layer("stage3_block1_shortcut_conv")
     np.testing.assert_array_equal(layer.kernel[0, 0], state["layer2.0.downsample.0.weight"][:, :, 0, 0].T)
     norm = model.get_layer("stage5_block2_spatial2_bn")
-    parts = ("gamma", "beta", "moving_mean", "moving_variance")
-    for part, name in zip(parts, ("weight", "bias", "running_mean", "running_var"), strict=True):
-        np.testing.assert_array_equal(getattr(norm, part), state[f"layer4.1.bn2.{name}"])
+    variables = ("gamma", "beta", "moving_mean", "moving_variance")
+    for variable, name in zip(variables, ("weight", "bias", "running_mean", "running_var"), strict=True):
+        np.testing.assert_array_equal(getattr(norm, variable), state[f"layer4.1.bn2.{name}"])
     np.testing.assert_array_equal(model.get_layer("classifier").kernel, state["fc.weight"].T)
 
 
@@ -79,20 +79,20 @@ def test_wrong_tensors_are_refused(model, state, change, words):
     refuse(model, state, *words)
 
 
-def test_a_shape_without_memory_is_refused_before_it_is_read(model, state):
+def test_a_large_view_of_little_memory_is_refused_before_it_is_read(model, state):
     state["fc.weight"] = np.broadcast_to(np.float16(0), (2**30, 2**30))
     refuse(model, state, "fc.weight", 2**30)
 
 
-def test_features_leave_only_the_head_over(state):
+def test_features_ignore_only_the_head(state):
     features = ResNet(depth=18)
     load_resnet(features, state)
     state["fpn.weight"] = state["fc.weight"]
     refuse(features, state, "fpn.weight", "1 without")
 
 
-def test_a_trunk_inside_a_detector_is_read_behind_its_prefix(state):
-    """As torchvision's detectors hold it: frozen batch norms, which count no batches."""
+def test_a_backbone_inside_a_detector_is_read_by_its_prefix(state):
+    """As in torchvision's detectors, where batch norms are frozen and do not count batches."""
     features = ResNet(depth=18)
     modules = {f"backbone.body.{resnet_module(layer.name)}": layer for layer in features.layers if layer.weights}
     inside = {f"backbone.body.{key}": value for key, value in state.items() if value.ndim and key[:3] != "fc."}
@@ -112,7 +112,7 @@ def shuffle_state():
     return draw_state_dict(ShuffleNetV2(width=0.5), shufflenet_module)
 
 
-def test_units_of_another_form_are_refused_though_the_weights_would_fit(shuffle_state):
+def test_units_of_another_form_are_refused_although_the_weights_fit(shuffle_state):
     with pytest.raises(ValueError, match='unit="split"'):
         load_shufflenet_v2(ShuffleNetV2(width=0.5, unit="keep"), shuffle_state)
 
