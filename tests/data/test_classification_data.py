@@ -49,6 +49,21 @@ def test_folders_of_splits_are_used(tmp_path):
     assert [record.label for record in val.records] == [0, 0, 0, 1, 1, 1]
 
 
+@pytest.mark.parametrize("splits", [("",), ("train", "val")])
+def test_class_names_set_the_label_order_and_must_match(tmp_path, splits):
+    write_grays(tmp_path, 10, splits)
+    data = load_classification(tmp_path, "val", class_names=("light", "dark"))
+    assert data.class_names == ("light", "dark")
+    assert [record.label for record in data.records] == sorted(["/dark/" in record.path for record in data.records])
+    with pytest.raises(DataError, match=r"\['light', 'gray'\] in .*, got \['dark', 'light'\]"):
+        load_classification(tmp_path, "val", class_names=("light", "gray"))
+
+
+def test_an_unknown_split_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"\['train', 'val'\], got 'test'"):
+        load_classification(write_grays(tmp_path, 10), "test")
+
+
 def test_images_keep_their_labels(tmp_path):
     train, val = load_splits(write_grays(tmp_path, 12, ("train", "val")))
     for images, labels in [

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.data.augmentation.spec import ColorRanges
+from keras_lightdet.data.augmentation.spec import AugmentSpec, SegmentationAugmentSpec
 
 # The hue is rotated about the gray axis, in the plane of the chroma axes: RGB to YIQ, a rotation of I and Q, and back.
 _YIQ = np.array([(0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
@@ -34,7 +34,7 @@ class Colors(NamedTuple):
     shift: np.ndarray | tf.Tensor
 
 
-def draw_colors(rng: np.random.Generator, count: int, spec: ColorRanges) -> Colors:
+def draw_colors(rng: np.random.Generator, count: int, spec: AugmentSpec | SegmentationAugmentSpec) -> Colors:
     """Draws changes of hue, saturation, contrast and brightness for `count` images."""
     hue, saturation, contrast, brightness = rng.uniform(-1.0, 1.0, [4, count, 1, 1])
     angle = 2.0 * math.pi * spec.hue * hue

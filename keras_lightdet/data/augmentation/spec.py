@@ -1,23 +1,6 @@
 """The settings of augmentation: of images with boxes, and of images with a label for each pixel."""
 
 from dataclasses import dataclass
-from typing import Protocol
-
-
-class ColorRanges(Protocol):
-    """The settings of `draw_colors`; see `AugmentSpec`."""
-
-    @property
-    def brightness(self) -> float: ...  # noqa: D102
-
-    @property
-    def contrast(self) -> float: ...  # noqa: D102
-
-    @property
-    def saturation(self) -> float: ...  # noqa: D102
-
-    @property
-    def hue(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

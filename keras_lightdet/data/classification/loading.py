@@ -34,19 +34,23 @@ class ClassificationData:
         return len(self.records)
 
 
-def load_classification(data_dir: StrPath, split: str) -> ClassificationData:
+def load_classification(
+    data_dir: StrPath, split: str, *, class_names: Sequence[str] | None = None
+) -> ClassificationData:
     """Lists the images of one split of a data set in folders of classes. The images are decoded in training.
 
     Args:
         data_dir: A folder with `train/` and `val/` (or `validation/` or `test/`), each with a folder for every class;
             or a folder of classes, of which every tenth image by name belongs to "val", the others to "train".
         split: "train" or "val".
+        class_names: Label order, as saved with weights: the names of the folders in any order; None sorts them.
 
     Returns:
-        The records of the split; both splits have the same classes, the names of the folders in alphabetical order.
+        The records of the split; both splits have the same classes.
 
     Raises:
-        DataError: There are no such folders, one of them has no images, or the splits have different classes.
+        DataError: There are no such folders, one of them has no images, the splits have different classes, or these
+            differ from `class_names`.
     """
     if split not in SPLIT_FOLDERS:
         raise DataError(f"Expected split to be one of {list(SPLIT_FOLDERS)}, got {split!r}.")
@@ -57,8 +61,8 @@ def load_classification(data_dir: StrPath, split: str) -> ClassificationData:
     }
     train, val = folders["train"], folders["val"]
     if train is None or val is None:
-        return _every_tenth(root, split)
-    names = _class_names(train)
+        return _every_tenth(root, split, _class_names(root, class_names))
+    names = _class_names(train, class_names)
     unknown = sorted(set(_class_names(val)) - set(names))
     if unknown:
         raise DataError(f"Expected the classes of {train} in {val}, got {unknown[:5]} too. Remove these folders.")
@@ -96,9 +100,8 @@ def extract_imagenet(cache_dir: StrPath, data_dir: StrPath | None = None) -> Pat
     return folder
 
 
-def _every_tenth(root: Path, split: str) -> ClassificationData:
+def _every_tenth(root: Path, split: str, names: tuple[str, ...]) -> ClassificationData:
     """Returns one split of a folder of classes."""
-    names = _class_names(root)
     groups = _by_class(root, names)
     if all(len(group) < VAL_EVERY for group in groups):
         raise DataError(f"Expected {VAL_EVERY} or more images of a class in {root}, got fewer. Add a folder val/.")
@@ -111,11 +114,17 @@ def _every_tenth(root: Path, split: str) -> ClassificationData:
     return ClassificationData(records, names)
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def _class_names(folder: Path, expected: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Returns the names of the folders, sorted, or in the expected order."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
     if len(names) < 2:
         raise DataError(f"Expected a folder for each of two or more classes in {folder}, got {names}.")
-    return tuple(names)
+    if expected is not None and sorted(expected) != names:
+        raise DataError(
+            f"Expected folders of the classes {list(expected)} in {folder}, got {names}. "
+            "Use weights that were trained on these classes, or load the backbone only."
+        )
+    return tuple(expected or names)
 
 
 def _by_class(folder: Path, names: Sequence[str]) -> list[list[ClassificationRecord]]:
