@@ -1,6 +1,6 @@
 """Runs `lightdet inspect`: shows the content and the faults of a data set before training.
 
-python recipes/inspect_data.py --data-dir my_data --input-size 320 --output sheet.png
+python recipes/inspect_data.py --data-dir my_data --input-size 320 --output montage.png
 """
 
 import sys

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from keras_lightdet import __version__
+import keras_lightdet
 from keras_lightdet.cli import bench, check, costs, detect, evaluate, export, inspect, models, train
 from keras_lightdet.errors import LightdetError
 
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lightdet", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version=f"lightdet {__version__}")
+    parser.add_argument("--version", action="version", version=f"lightdet {keras_lightdet.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, module in COMMANDS.items():
         description = module.__doc__ or ""

@@ -117,7 +117,9 @@ class DetectionAnnotator:
         """Writes the two JSON files."""
         for entry, image_id in zip(self._entries, _image_ids(self._entries), strict=True):
             entry["image_id"] = image_id
-        results = [_coco_entry(entry["image_id"], found) for entry in self._entries for found in entry["detections"]]
+        results = [
+            _coco_entry(entry["image_id"], detection) for entry in self._entries for detection in entry["detections"]
+        ]
         for name, content in (("detections.json", self._entries), ("coco_results.json", results)):
             atomic_write(self._folder / name, json.dumps(content, indent=1) + "\n")
         print(f"{len(results)} detections in {self._folder / 'detections.json'}")

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lowest score that is drawn and written, 0..1 (default: %(default)s)",
     )
     parser.add_argument(
-        "--every", type=positive_int, default=1, metavar="N", help="take every Nth frame of videos (default: 1)"
+        "--frame-step", type=positive_int, default=1, metavar="N", help="take every Nth frame of videos (default: 1)"
     )
 
 
@@ -52,7 +52,7 @@ def run(
     threads: int,
     output_dir: Path,
     score_threshold: float,
-    every: int,
+    frame_step: int,
 ) -> int:
     """Writes the results; returns 1 if an image could not be read."""
     from keras_lightdet.cli.annotate import annotate_images, annotate_video, make_annotator
@@ -60,7 +60,7 @@ def run(
     from keras_lightdet.cli.media import VideoReader, find_inputs
 
     images, videos = find_inputs(inputs)
-    readers = [VideoReader(path, every) for path in videos]
+    readers = [VideoReader(path, frame_step) for path in videos]
     annotator = make_annotator(load_any(weights, model, threads), output_dir, score_threshold)
     num_failed = annotate_images(annotator, images, output_dir / "images")
     for path, reader in zip(videos, readers, strict=True):

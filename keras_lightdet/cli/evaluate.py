@@ -4,13 +4,15 @@
     lightdet evaluate --model detector.tflite --data-dir my_data --split val --output scores.json
 
 Detectors: average precision by the rules of PASCAL VOC 2007, of later VOC challenges and of COCO.
-Segmenters: mIoU and accuracy. Without --split, the split that recipes evaluate on is used.
+Segmenters: mIoU and accuracy. Classifiers: accuracy, on a folder of images for each class. Without
+--split, the split that recipes evaluate on is used.
 """
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from keras_lightdet.cli.arguments import (
     BATCH_SIZE,
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from keras_lightdet.cli.loading import Detector, Segmenter
     from keras_lightdet.data.detection.records import DetectionData
     from keras_lightdet.data.segmentation.loading import SegmentationData
-    from keras_lightdet.evaluation import CocoResult, SegmentationResult, VocResult
+    from keras_lightdet.evaluation import SegmentationResult
+    from keras_lightdet.evaluation.results import EvaluationResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,16 +58,23 @@ def run(
     output: Path | None,
 ) -> int:
     """Prints the scores and writes them to `output`."""
-    from keras_lightdet.cli.loading import load_any, load_detection_split, load_segmentation_split
+    from keras_lightdet.classification import Classifier
+    from keras_lightdet.cli.loading import load_detection_split, load_segmentation_split, load_tflite
+    from keras_lightdet.data.classification import load_classification
     from keras_lightdet.deploy import TFLiteDetector
     from keras_lightdet.detection import DetectorModel
-    from keras_lightdet.evaluation import class_table, result_as_data
+    from keras_lightdet.evaluation import class_table, evaluate_classification, result_as_data
+    from keras_lightdet.models.registry import load_model
 
-    loaded = load_any(weights, model, threads)
-    results: dict[str, CocoResult | VocResult | SegmentationResult]
+    loaded = load_model(weights) if weights is not None else load_tflite(cast(Path, model), threads)
+    results: Mapping[str, EvaluationResult]
     if isinstance(loaded, DetectorModel | TFLiteDetector):
         boxes = load_detection_split(data_dir, format, loaded.class_names, evaluation=True, split=split)
         num_images, results = len(boxes), _evaluate_detector(loaded, boxes, batch_size)
+    elif isinstance(loaded, Classifier):
+        images = load_classification(data_dir, split or "val")
+        num_images = len(images.records)
+        results = {"classification": evaluate_classification(loaded, images, batch_size)}
     else:
         labels = load_segmentation_split(data_dir, loaded.class_names, evaluation=True, split=split)
         num_images, results = len(labels), {"segmentation": _evaluate_segmenter(loaded, labels, batch_size)}
@@ -81,21 +91,18 @@ def run(
 
 def _evaluate_detector(
     detector: "Detector", data: "DetectionData", batch_size: int
-) -> "dict[str, CocoResult | VocResult | SegmentationResult]":
+) -> "Mapping[str, EvaluationResult]":
     from keras_lightdet.cli.loading import detect_image
     from keras_lightdet.cli.progress import show_progress
     from keras_lightdet.detection import DetectorModel
-    from keras_lightdet.evaluation import evaluate_coco, evaluate_voc, predict_detection
+    from keras_lightdet.evaluation import predict_detection
+    from keras_lightdet.evaluation.detection import DETECTION_METRICS
 
     if isinstance(detector, DetectorModel):
         detections = predict_detection(detector, data, batch_size)
     else:
         detections = [detect_image(detector, record.path, 0.0) for record in show_progress(data.records, len(data))]
-    return {
-        "voc07": evaluate_voc(data, detections, metric="voc07"),
-        "voc": evaluate_voc(data, detections, metric="area"),
-        "coco": evaluate_coco(data, detections),
-    }
+    return {name: evaluate(data, detections) for name, (evaluate, _) in DETECTION_METRICS.items()}
 
 
 def _evaluate_segmenter(segmenter: "Segmenter", data: "SegmentationData", batch_size: int) -> "SegmentationResult":

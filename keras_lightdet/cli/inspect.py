@@ -1,13 +1,13 @@
 """Inspect a data set before training.
 
     lightdet inspect --data-dir my_data
-    lightdet inspect --data-dir my_data --split val --input-size 320 --output sheet.png
+    lightdet inspect --data-dir my_data --split val --input-size 320 --output montage.png
     lightdet inspect --data-dir my_labels --input-size 360 480
 
 Boxes: prints the number of images, the boxes of each class and every issue with its file, and fits
 anchors. Label images: prints the pixels and images of each class and the ignored pixels, and names
 every file with an unknown value or color, a wrong size or damage, which training would reject.
-Both: writes a contact sheet of augmented training images with labels.
+Both: writes a montage of augmented training images with labels.
 """
 
 import argparse
@@ -57,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=file_path,
-        default=Path("contact_sheet.png"),
+        default=Path("montage.png"),
         metavar="FILE",
-        help="contact sheet to write (default: %(default)s)",
+        help="montage to write (default: %(default)s)",
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first fault in the data")
     parser.add_argument("--seed", type=int, default=0, help="seed of the augmentation (default: 0)")
@@ -81,12 +81,12 @@ def run(
         return 2
     size = (input_size[0], input_size[-1]) if input_size else None
     if _has_label_images(data_dir, format):
-        sheet = _inspect_label_images(data_dir, split, size or LABEL_SIZE, strict, seed)
+        montage = _inspect_label_images(data_dir, split, size or LABEL_SIZE, strict, seed)
     else:
-        sheet = _inspect_boxes(data_dir, format, split, size or BOX_SIZE, strict, seed)
+        montage = _inspect_boxes(data_dir, format, split, size or BOX_SIZE, strict, seed)
     output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(output)
-    print(f"contact sheet: {output}")
+    montage.save(output)
+    print(f"montage: {output}")
     return 0
 
 

@@ -69,7 +69,7 @@ class VideoReader:
 
     Args:
         path: The file.
-        every: Only every so many frames are read.
+        frame_step: Reads every frame whose number is a multiple of it.
 
     Attributes:
         fps: Frames per second of the frames that are read.
@@ -79,15 +79,15 @@ class VideoReader:
         DataError: OpenCV is not installed, or the file cannot be opened.
     """
 
-    def __init__(self, path: Path, every: int = 1) -> None:
+    def __init__(self, path: Path, frame_step: int = 1) -> None:
         opencv = _import_opencv(path)
-        self._path, self._every, self._opencv = path, every, opencv
+        self._path, self._frame_step, self._opencv = path, frame_step, opencv
         self._capture = opencv.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise DataError(f"Expected {str(path)!r} to be a video that OpenCV reads, got none. Convert it to MP4.")
         self._file_fps = self._capture.get(opencv.CAP_PROP_FPS) or _DEFAULT_FPS
-        self.fps = self._file_fps / every
-        self.num_frames = max(0, -(-int(self._capture.get(opencv.CAP_PROP_FRAME_COUNT)) // every))
+        self.fps = self._file_fps / frame_step
+        self.num_frames = max(0, -(-int(self._capture.get(opencv.CAP_PROP_FRAME_COUNT)) // frame_step))
 
     def __iter__(self) -> Iterator[tuple[int, float, np.ndarray]]:
         """Yields frame number from 0, time in seconds and pixels, uint8 `[H, W, 3]` RGB.
@@ -97,7 +97,7 @@ class VideoReader:
         """
         number = 0
         while self._capture.grab():
-            if number % self._every == 0:
+            if number % self._frame_step == 0:
                 success, pixels = self._capture.retrieve()
                 if not success:
                     break

@@ -68,10 +68,10 @@ def find_recipes() -> dict[str, Path]:
     """
     spec = importlib.util.find_spec(PACKAGE)
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
-    files = sorted(file for folder in folders for file in folder.glob("*.py") if file.name.startswith(_PREFIXES))
+    files = [file for folder in folders for file in folder.glob("*.py") if file.name.startswith(_PREFIXES)]
     if not files:
         raise DataError(f"Expected recipes in the package {PACKAGE}, got none. Install keras-lightdet with pip.")
-    return {file.stem.removeprefix("train_"): file for file in files}
+    return dict(sorted((file.stem.removeprefix("train_"), file) for file in files))
 
 
 def _help(recipes: dict[str, Path]) -> str:

@@ -67,7 +67,7 @@ def compare_with_keras(
         ExportError: An output exceeds the tolerance or is not finite.
     """
     samples = comparison_samples(samples)
-    expected = [run_stage(segment.stage, sample) for sample in samples]
+    expected = [run_in_keras(segment.stage, sample) for sample in samples]
     graph = TFLiteGraph(segment.content)
     return verify.compare_raw(expected, [graph.run(sample) for sample in samples], tolerance, segment.stage.limits)
 
@@ -92,7 +92,7 @@ def check_same_rows(segment: GraphSegment, sample: Sample, random_inputs: Collec
         inputs = {name: sample[name] for name in segment.stage.inputs}
         for name in random_inputs:
             inputs[name] = random.normal(0, _RANDOM_SPREAD, inputs[name].shape).astype(np.float32)
-        expected = run_stage(segment.stage, inputs)
+        expected = run_in_keras(segment.stage, inputs)
         num_same += verify.count_same_rows(expected, graph.run(inputs))
         num_rows += verify.count_rows(expected)
     if num_same < verify.MIN_AGREEMENT * num_rows:
@@ -140,7 +140,7 @@ def check_merged(
     return merged_outputs
 
 
-def run_stage(stage: InferenceStage, sample: Sample) -> Outputs:
+def run_in_keras(stage: InferenceStage, sample: Sample) -> Outputs:
     """Runs a stage in Keras."""
     inputs = {name: tf.cast(sample[name], tf.float32) for name in stage.inputs}
     return {name: np.asarray(value) for name, value in stage.function(inputs).items()}
@@ -150,7 +150,7 @@ def run_and_append(samples: Iterable[Sample], stage: InferenceStage, needed: Col
     """Runs a stage in Keras on samples and appends its outputs to them; keeps only the names in `needed`."""
     extended = []
     for sample in samples:
-        values = {**sample, **run_stage(stage, sample)}
+        values = {**sample, **run_in_keras(stage, sample)}
         extended.append({name: value for name, value in values.items() if name in needed})
     return extended
 

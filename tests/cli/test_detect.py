@@ -118,7 +118,7 @@ def test_frames_of_a_video_are_annotated(run, detector_file, video, tmp_path):
     import cv2
 
     out = tmp_path / "out"
-    run("detect", video, "--model", detector_file, "--output-dir", out, "--every", 2)
+    run("detect", video, "--model", detector_file, "--output-dir", out, "--frame-step", 2)
     entries = read_json(out / "detections.json")
     assert [(entry["video"], entry["frame"], entry["seconds"]) for entry in entries] == [
         (str(video), number, number / 10) for number in (0, 2, 4)
@@ -129,7 +129,7 @@ def test_frames_of_a_video_are_annotated(run, detector_file, video, tmp_path):
 
 
 def test_frames_of_a_video_get_masks(run, segmenter_file, video, tmp_path):
-    run("detect", video, "--model", segmenter_file, "--output-dir", tmp_path / "out", "--every", 3)
+    run("detect", video, "--model", segmenter_file, "--output-dir", tmp_path / "out", "--frame-step", 3)
     masks = sorted(path.name for path in (tmp_path / "out" / "masks" / "street").iterdir())
     assert masks == ["000000.png", "000003.png"]
 

@@ -4,13 +4,18 @@ import json
 
 import pytest
 
+from keras_lightdet import backbones
 from keras_lightdet.data import load_data, load_segmentation
+from keras_lightdet.data.classification import load_classification
+from keras_lightdet.data.synthetic_scenes import draw_classification_scenes
 from keras_lightdet.evaluation import (
+    evaluate_classification,
     evaluate_segmentation,
     evaluate_voc,
     predict_detection,
     result_as_data,
 )
+from keras_lightdet.weights import save_weights
 
 
 def scores_of(run, tmp_path, data_dir, *source):
@@ -41,3 +46,14 @@ def test_weights_and_file_of_a_segmenter(run, segmenter, segmenter_weights, segm
 def test_a_split_can_be_named(run, detector_file, scenes):
     assert run("evaluate", "--model", detector_file, "--data-dir", scenes, "--split", "trainval").startswith("4 images")
     assert "absent" in run("evaluate", "--model", detector_file, "--data-dir", scenes, "--split", "absent", code=1)
+
+
+def test_weights_of_a_classifier(run, tmp_path):
+    scenes = draw_classification_scenes(tmp_path / "classes", {"train": 1, "val": 2}, seed=1)
+    data = load_classification(scenes, "val")
+    model = backbones.SNet(variant="snet49", num_classes=len(data.class_names))
+    model.class_names = data.class_names
+    weights = save_weights(model, tmp_path / "a.weights.h5")
+    scores = scores_of(run, tmp_path, scenes, "--weights", weights)
+    expected = evaluate_classification(model, data)
+    assert scores["classification"]["accuracy"] == pytest.approx(expected.figures()["accuracy"])
