@@ -77,22 +77,21 @@ def _decoder(
     stages: Sequence[keras.KerasTensor], attentions: Sequence[keras.KerasTensor], *, detail: bool
 ) -> keras.KerasTensor:
     """Sums the attention maps and the enc2 stages' detail at the size of the first enc2 (section 3.3)."""
-    size = stages[0]
-    high = _sum([_project(x, size, f"decoder_high{n}") for n, x in enumerate(attentions, start=1)], "high")
+    high = _project_and_sum(attentions, stages[0], name="decoder_high")
     if not detail:
         return high
-    low = _sum([_project(x, size, f"decoder_low{n}") for n, x in enumerate(stages, start=1)], "low")
+    low = _project_and_sum(stages, stages[0], name="decoder_low")
     low = torch_conv(low, DECODER_WIDTH, 3, activation="relu", name="decoder_low_fuse")
     return layers.Add(name="decoder_add")([low, high])
 
 
-def _project(x: keras.KerasTensor, size: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    x = torch_conv(x, DECODER_WIDTH, activation="relu", name=name)
-    return ResizeToMatch(name=f"{name}_upsample")(x, size)
-
-
-def _sum(maps: Sequence[keras.KerasTensor], suffix: str) -> keras.KerasTensor:
-    return layers.Add(name=f"decoder_{suffix}")(maps) if len(maps) > 1 else maps[0]
+def _project_and_sum(maps: Sequence[keras.KerasTensor], target: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+    """Reduces the maps by 1x1 convolutions, resizes them to the target's size and sums them."""
+    resized = []
+    for number, x in enumerate(maps, start=1):
+        x = torch_conv(x, DECODER_WIDTH, activation="relu", name=f"{name}{number}")
+        resized.append(ResizeToMatch(name=f"{name}{number}_upsample")(x, target))
+    return layers.Add(name=name)(resized) if len(resized) > 1 else resized[0]
 
 
 # Head: `segmentation.predict_pixels`.
