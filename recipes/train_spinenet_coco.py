@@ -1,135 +1,90 @@
-"""RetinaNet on SpineNet, on COCO 2017 or on your own COCO or VOC folder.
+"""RetinaNet on SpineNet (Du et al. 2020) on COCO 2017, or on your own images with boxes: a VOC tree or a COCO folder.
 
-    python recipes/train_spinenet_coco.py --demo                                           # drawn scenes
-    python recipes/train_spinenet_coco.py --data-dir D --export                            # your images
+    lightdet train spinenet_coco --demo                                                        # synthetic scenes
+    python recipes/train_spinenet_coco.py --data-dir D --export                                # your images
     python recipes/train_spinenet_coco.py --variant spinenet49 --protocol c --batch-size 256   # COCO 2017
-    python recipes/train_spinenet_coco.py --variant spinenet49 --graph found.json              # search_spinenet.py's
+    python recipes/train_spinenet_coco.py --variant spinenet49 --graph found.json              # of search_spinenet.py
 
-The paper trains from noise (Du et al. 2020, section 4.2): SGD with momentum 0.9, a warm-up of 5 epochs to 0.28 for 256
-images a step and its share for others, a tenth of it in the last 30 epochs and a hundredth in the last 10, decay 4e-5
-of the kernels, flips, and by protocol
+The paper (section 4.2) trains from scratch: SGD, 5 epochs of warm-up to 0.28 for 256 images a step, a tenth of it in
+the last 30 epochs and a hundredth in the last 10, decay 4e-5 of kernels, flips, and scales by `--protocol`. Batches
+below 64, the demo and `--weights` train as RSANet: Adam with a cosine, and anchors that fit the training boxes. Ours:
+350 epochs for mobile ones (the paper: 600), images stretched to a square, and DropBlock of a tenth in squares of 7.
 
-    a  250 epochs, scales of 0.8 to 1.2, DropBlock
-    b  350 epochs, scales of 0.5 to 2.0
-    c  500 epochs, scales of 0.5 to 2.0, stochastic depth of 0.2, swish
-
-The paper's mobile ones go by b over 600 epochs with decay 3e-5; they have no DropBlock here. Of DropBlock neither paper
-nor code gives the size or the rate; here it drops a tenth, in squares of 7. The demo, batches of fewer than 64 images
-and starts from `--weights` are trained as RSANet is, by Adam with a warm-up of one epoch to 1e-3 (the demo: 4e-3) and a
-cosine, from noise with smaller anchors where classes of small things need them. On val2017 the authors have 42.8 AP for
-SpineNet-49 by b and 44.3 by c; nothing was trained on COCO here yet. Images are stretched to the square of the input,
-where the paper pads them; batch norms average over 0.97, which short runs need, in place of 0.99.
+Duration in hours: not measured on any CPU or GPU.
+Score: demo of mobile_spinenet49 28.7 % VOC 2007 mAP; COCO not measured. The paper, SpineNet-49: 42.8 AP by protocol b,
+44.3 by c.
 """
 
-import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from functools import partial
 
-import keras
-from detector_run import DetectorRun, parse_args
-from shared_run import report_errors
-from train_rsanet_coco import fetch
+from keras_lightdet import RetinaNet, runs
+from keras_lightdet.data import train_batches
+from keras_lightdet.evaluation import EvaluateDetector
+from keras_lightdet.models import retinanet
+from keras_lightdet.runs.spinenet import PROTOCOLS, SpineNetSettings
+from keras_lightdet.training import warmup_step
 
-from keras_lightdet import RetinaNet
-from keras_lightdet.data import AugmentSpec
-from keras_lightdet.models.retinanet import VARIANTS
-from keras_lightdet.training import ema_momentum, warmup_step
-
-RATE, RATE_BATCH, SMALL_BATCH = 0.28, 256, 64
-MOMENTUM, CLIP_NORM = 0.9, 10.0
-WARMUP_EPOCHS, DROP_EPOCHS, WARMUP_START = 5, (30, 10), 0.0067 / 0.28
-SCRATCH_RATE, FINAL_RATE = 1e-3, 1e-6
-DEMO_RATE = 4e-3  # 20 epochs of the demo at 1e-3 came to an AP50 of 7.6, at this to 27.0
-NOT_DECAYED = ("bias", "gamma", "beta")
-DECAY = 4e-5
+VARIANTS = tuple(sorted(retinanet.VARIANTS, key="mobile_spinenet49".__ne__))  # the default first
 DEFAULTS = {
-    "input_size": None,
+    "epochs": lambda s: PROTOCOLS[s.protocol].epochs,
+    "input_size": lambda s: retinanet.VARIANTS[s.variant].input_shape[:2],
     "batch_size": 16,
-    "variants": ("mobile_spinenet49", *(name for name in VARIANTS if name != "mobile_spinenet49")),
-    "demo_epochs": 20,
 }
+DEMO = {"epochs": 20, "input_size": 192, "batch_size": 8}
+SMALL_BATCH, RATE, RATE_BATCH, DECAY, NOT_DECAYED = 64, 0.28, 256, 4e-5, ("bias", "gamma", "beta")
+WARMUP_EPOCHS, WARMUP_START, DROP_EPOCHS = 5, 0.0067 / 0.28, (30, 10)
+SCRATCH_RATE, DEMO_RATE = 1e-3, 4e-3  # 20 epochs of the demo reached an AP50 of 7.6 at 1e-3, of 27.0 at 4e-3
 
 
-class Protocol(NamedTuple):
-    """How long a SpineNet is trained, on which scales, and what keeps it from learning by heart."""
+@runs.report_errors()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains, evaluates and exports."""
+    settings = runs.start(SpineNetSettings, argv, __doc__, "spinenet_coco", DEFAULTS, DEMO, variants=VARIANTS)
+    protocol = PROTOCOLS[settings.protocol]
+    use_paper_schedule = not (settings.demo or settings.weights) and settings.batch_size >= SMALL_BATCH
 
-    epochs: int
-    scales: tuple[float, float]
-    options: dict  # of RetinaNet
-
-
-PROTOCOLS = {
-    "a": Protocol(250, (0.8, 1.2), {"drop_block": 0.1}),
-    "b": Protocol(350, (0.5, 2.0), {}),
-    "c": Protocol(500, (0.5, 2.0), {"drop_path_rate": 0.2, "activation": "swish"}),
-}
-
-
-def main(args) -> None:
-    """Trains, scores, draws and exports."""
-    protocol = PROTOCOLS[args.protocol]
-    augment = AugmentSpec(
-        zoom_out=0, crop=0, mosaic=0, color=0, jitter=1.0, jitter_scale=protocol.scales, jitter_aspect=1.0
+    # Data
+    train_data, test_data = runs.load_detection_splits(settings, runs.fetch_coco)
+    steps_per_epoch, steps = settings.count_steps(len(train_data))
+    augment = protocol.augment if use_paper_schedule else runs.scratch_augment(settings, steps)
+    batches = partial(
+        train_batches, train_data, settings.input_size, settings.batch_size, augment=augment, **settings.data_options
     )
-    run = DetectorRun(args, fetch=fetch, metric="coco", augment=augment if use_paper_schedule(args) else None)
-    usual = VARIANTS[args.variant].anchor_scale
+
+    # Model
+    anchor_scale = retinanet.VARIANTS[settings.variant].anchor_scale
+    if not use_paper_schedule:
+        anchor_scale = runs.fit_run_anchor_scale(settings, train_data, anchor_scale)
     model = RetinaNet(
-        class_names=run.class_names,
-        input_shape=run.input_shape,
-        variant=args.variant,
-        anchor_scale=usual if use_paper_schedule(args) else run.fit_anchor_scale(usual),
-        blocks=json.loads(args.graph.read_text(encoding="utf-8"))["blocks"] if args.graph else None,
+        class_names=train_data.class_names,
+        input_shape=settings.input_shape,
+        variant=settings.variant,
+        weights_backbone=settings.weights_backbone,
+        anchor_scale=anchor_scale,
+        blocks=settings.blocks,
         **protocol.options,
     )
-    run.start_from(model)
-    model.compile(optimizer(run, protocol))
-    run.fit(model)
-    run.finish(model)
+    runs.load_initial_weights(model, settings)
 
+    # Optimizer
+    if use_paper_schedule:  # at the same shares of shorter runs
+        warmup, *last = (round(count / protocol.epochs * steps) for count in (WARMUP_EPOCHS, *DROP_EPOCHS))
+        drops = [steps - count for count in last]
+        rate = warmup_step(RATE * settings.batch_size / RATE_BATCH, drops, warmup, warmup_start=WARMUP_START)
+        optimizer = runs.sgd_with_l2(rate, DECAY, exclude=NOT_DECAYED, global_clipnorm=10.0)
+    else:
+        optimizer = runs.adam_from_scratch(DEMO_RATE if settings.demo else SCRATCH_RATE, steps_per_epoch, steps)
+    model.compile(optimizer)
 
-def use_paper_schedule(args) -> bool:
-    """Whether the paper's schedule is in its place: a start from noise in large batches."""
-    return not (args.demo or args.weights) and args.batch_size >= SMALL_BATCH
+    # Fit
+    evaluation = EvaluateDetector(test_data, metric="coco", **settings.evaluation)
+    runs.fit(model, batches, settings, evaluation, train_data, test_data, augment=augment)
 
-
-def optimizer(run: DetectorRun, protocol: Protocol) -> keras.optimizers.Optimizer:
-    """Returns the paper's SGD, or Adam where that does not fit, which keeps an average of the weights."""
-    args = run.args
-    if not use_paper_schedule(args):
-        average = {"use_ema": True, "ema_momentum": ema_momentum(run.total_steps)}
-        rate = run.warmup_cosine(SCRATCH_RATE, FINAL_RATE, demo_peak=DEMO_RATE)
-        return keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM, **average)
-    # Shares of the published run, so that a shorter one has its warm-up and its falls as well.
-    epochs = [share / protocol.epochs * run.total_steps for share in (WARMUP_EPOCHS, *DROP_EPOCHS)]
-    warmup, *last = (round(steps) for steps in epochs)
-    rate = warmup_step(
-        RATE * args.batch_size / RATE_BATCH,
-        [run.total_steps - steps for steps in last],
-        warmup,
-        warmup_start=WARMUP_START,
-    )
-    # Keras takes the decay off the weights, the paper puts it into the gradients, where momentum sums it up.
-    decay = DECAY / (1 - MOMENTUM)
-    sgd = keras.optimizers.SGD(rate, momentum=MOMENTUM, weight_decay=decay, global_clipnorm=CLIP_NORM)
-    sgd.exclude_from_weight_decay(var_names=NOT_DECAYED)
-    return sgd
-
-
-def read_args(argv: Sequence[str] | None = None):
-    """Reads the flags; the run's length hangs on the protocol, the input size on the variant."""
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--protocol", choices=sorted(PROTOCOLS), default="b")
-    first.add_argument("--graph", type=Path)
-    known, rest = first.parse_known_args(argv)
-    epochs = PROTOCOLS[known.protocol].epochs
-    args = parse_args(__doc__, name="spinenet_coco", epochs=epochs, argv=rest, **DEFAULTS)
-    args.protocol, args.graph = known.protocol, known.graph
-    args.input_size = args.input_size or VARIANTS[args.variant].input_shape[0]
-    return args
+    # Evaluate, export
+    runs.report_detection(model, test_data, settings)
+    runs.export_and_check(model, train_data, settings)
 
 
 if __name__ == "__main__":
-    with report_errors():
-        main(read_args())
+    main()
