@@ -1,4 +1,4 @@
-"""What holds for every ImageNet backbone: strides, normalization, gradients, files, refusals."""
+"""All ImageNet backbones: strides, normalization, gradients, files, errors."""
 
 import keras
 import numpy as np
@@ -65,15 +65,15 @@ def test_features_of_any_size_round_up(name):
             level: (1, -(-height // strides[level]), -(-width // strides[level]), channels)
             for level, channels in zip(levels, widths, strict=True)
         }
-        found = features(draw_images(height, width))
-        assert {level: tuple(x.shape) for level, x in found.items()} == expected
+        actual = features(draw_images(height, width))
+        assert {level: tuple(x.shape) for level, x in actual.items()} == expected
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_TO_TRAIN)) for name in NETS]
 )
-def test_every_weight_is_trained(name):
-    """Where a batch norm follows linearly, the beta before it moves nothing in training; at inference all do."""
+def test_every_weight_has_a_gradient(name):
+    """In training a beta followed linearly by another batch norm has no gradient; at inference all weights have one."""
     build, options, _ = NETS[name]
     keras.utils.set_random_seed(0)
     model = build((64, 64, 3), num_classes=5, **options)
@@ -92,13 +92,13 @@ def test_every_weight_is_trained(name):
 def test_images_are_normalized_as_torchvision_does(build):
     model = build()
     pixels = draw_images(32, 40)
-    found = keras.Model(model.input, model.get_layer("normalize").output)(pixels)
+    actual = keras.Model(model.input, model.get_layer("normalize").output)(pixels)
     expected = (pixels / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2", pytest.param("xception_light", marks=pytest.mark.slow)])
-def test_a_classifiers_file_fills_the_features(name, tmp_path):
+def test_the_weights_of_a_classifier_are_copied_into_the_features(name, tmp_path):
     build, options, _ = NETS[name]
     keras.utils.set_random_seed(0)
     trained = build(num_classes=5, **options)
@@ -112,19 +112,19 @@ def test_a_classifiers_file_fills_the_features(name, tmp_path):
     np.testing.assert_allclose(features(pixels)["P5"], expected, atol=1e-6 * np.abs(expected).max())
 
 
-def test_layers_are_copied_all_or_none():
+def test_all_layers_are_copied_or_none():
     source, target = ShuffleNetV2(width=0.5), ShuffleNetV2(width=0.5, extra_depthwise=True)
     before = target.get_weights()
     with pytest.raises(WeightsError, match="stage2_block1_extra_depthwise_conv.*no such layer"):
         copy_layers(source, target)
     with pytest.raises(WeightsError, match=r"stage2_block1_\w+' with weights \[\(1, 1, 24, "):
         copy_layers(source, ShuffleNetV2(width=1.0))
-    for found, value in zip(target.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(found, value)
+    for actual, value in zip(target.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(actual, value)
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2_keep", pytest.param("xception_light", marks=pytest.mark.slow)])
-def test_a_saved_model_answers_the_same(name, tmp_path):
+def test_a_saved_model_gives_the_same_outputs(name, tmp_path):
     build, options, _ = NETS[name]
     model = build(**options)
     model.save(tmp_path / "net.keras")

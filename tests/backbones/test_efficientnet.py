@@ -1,4 +1,4 @@
-"""EfficientNet: published sizes, keras.applications' answers, compound scaling, stochastic depth."""
+"""EfficientNet: published sizes, the outputs of keras.applications, compound scaling, stochastic depth."""
 
 import re
 
@@ -39,9 +39,9 @@ LARGE = ("b1", "b3", "b5", "b6", "b7")
 )
 def test_classifiers_have_the_published_size(variant):
     side = VARIANTS[variant].resolution
-    found = cost(EfficientNet((side, side, 3), variant=variant, num_classes=1000))
-    assert (found.trainable_parameters, round(found.macs / 1e6, 2)) == SIZES[variant]
-    assert not found.uncounted
+    actual = cost(EfficientNet((side, side, 3), variant=variant, num_classes=1000))
+    assert (actual.trainable_parameters, round(actual.macs / 1e6, 2)) == SIZES[variant]
+    assert not actual.uncounted
 
 
 def test_widths_and_repeats_are_those_of_the_released_table():
@@ -54,16 +54,16 @@ def test_widths_and_repeats_are_those_of_the_released_table():
 
 
 def applications_name(name):
-    """The layer of keras.applications: "stage2_block1_expand_conv" is "block2a_expand_conv"."""
+    """The name of a layer in keras.applications: "block2a_expand_conv" for "stage2_block1_expand_conv"."""
     if not name.startswith("stage"):
         return {"classifier": "predictions"}.get(name, name.replace("head_", "top_"))
-    _, stage, block, part = re.fullmatch(r"(stage)(\d)_block(\d+)_(\w+)", name).groups()
-    part = {"depthwise_conv": "dwconv", "depthwise_bn": "bn"}.get(part, part.replace("squeeze_", "se_"))
-    return f"block{stage}{chr(ord('a') + int(block) - 1)}_{part}"
+    stage, block, layer = re.fullmatch(r"stage(\d)_block(\d+)_(\w+)", name).groups()
+    layer = {"depthwise_conv": "dwconv", "depthwise_bn": "bn"}.get(layer, layer.replace("squeeze_", "se_"))
+    return f"block{stage}{chr(ord('a') + int(block) - 1)}_{layer}"
 
 
 def copied_from_applications(size, variant="b0"):
-    """keras.applications' network with norms that have seen something, and ours with the same weights."""
+    """keras.applications' network with random batch norms, and this package's with the same weights."""
     theirs = getattr(applications, f"EfficientNet{variant.upper()}")(
         weights=None, classes=7, input_shape=(*size, 3), classifier_activation=None
     )
@@ -86,7 +86,7 @@ def copied_from_applications(size, variant="b0"):
     ("size", "variant"),
     [((64, 96), "b0"), ((75, 61), "b0"), pytest.param((75, 64), "b4", marks=pytest.mark.slow)],
 )
-def test_answers_are_those_of_keras_applications(size, variant):
+def test_outputs_are_those_of_keras_applications(size, variant):
     theirs, ours = copied_from_applications(size, variant)
     pixels = np.random.default_rng(1).integers(0, 256, (2, *size, 3)).astype("float32")
     ends = [
@@ -97,17 +97,17 @@ def test_answers_are_those_of_keras_applications(size, variant):
     for stage, end in zip((3, 5), ends, strict=True):
         mine = [layer.output for layer in ours.layers if re.fullmatch(f"stage{stage}_block\\d+_add", layer.name)][-1]
         pairs.append((mine, theirs.get_layer(end).output))
-    found = keras.Model(ours.input, [mine for mine, _ in pairs])(pixels)
+    actual = keras.Model(ours.input, [mine for mine, _ in pairs])(pixels)
     expected = keras.Model(theirs.input, [other for _, other in pairs])(pixels)
-    for mine, other in zip(found, expected, strict=True):
+    for mine, other in zip(actual, expected, strict=True):
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
 def test_lite_networks_normalize_by_their_own_numbers_and_end_in_relu6():
     model = EfficientNet(variant="lite0")
     pixels = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
-    found = keras.Model(model.input, model.get_layer("normalize").output)(pixels)
-    np.testing.assert_allclose(found, (pixels - 127) / 128, atol=1e-6)
+    actual = keras.Model(model.input, model.get_layer("normalize").output)(pixels)
+    np.testing.assert_allclose(actual, (pixels - 127) / 128, atol=1e-6)
     acts = {layer.get_config()["activation"] for layer in model.layers if isinstance(layer, keras.layers.Activation)}
     assert acts == {"relu6"}
 
@@ -134,7 +134,7 @@ def test_compound_scaling_of_the_paper():
 
 
 def test_scaling_candidates_are_all_triples_under_the_constraint():
-    found = scaling_candidates(0.05)
+    actual = scaling_candidates(0.05)
     by_hand = [
         (a / 100, b / 100, c / 100)
         for a in range(100, 301, 5)
@@ -142,10 +142,10 @@ def test_scaling_candidates_are_all_triples_under_the_constraint():
         for c in range(100, 301, 5)
         if abs(a / 100 * (b / 100) ** 2 * (c / 100) ** 2 - 2) <= 0.1
     ]
-    np.testing.assert_allclose(sorted(found), sorted(by_hand))
-    assert any(np.allclose(each, (1.2, 1.1, 1.15)) for each in found)
+    np.testing.assert_allclose(sorted(actual), sorted(by_hand))
+    assert any(np.allclose(each, (1.2, 1.1, 1.15)) for each in actual)
     assert search_scaling(lambda each: -abs(each.width - 1.25) - abs(each.depth - 1.0)) == pytest.approx(
-        min(found, key=lambda each: abs(each.width - 1.25) + abs(each.depth - 1.0))
+        min(actual, key=lambda each: abs(each.width - 1.25) + abs(each.depth - 1.0))
     )
 
 
@@ -155,7 +155,7 @@ def test_the_estimate_of_cost_holds_for_the_network(scaling):
         side = 224 * factors.resolution
         return cost(EfficientNet((side, side, 3), variant="lite0", width=factors.width, depth=factors.depth)).macs
 
-    # Lite's stem, first and last stage stay as they are.
+    # Lite's stem and its first and last stage are not scaled.
     assert macs(scaling) / macs(Scaling(1, 1, 1)) == pytest.approx(scaling.cost, rel=0.1)
 
 

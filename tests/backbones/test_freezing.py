@@ -1,4 +1,4 @@
-"""Which layers of a backbone a step may change."""
+"""The weights of a frozen backbone that a training step changes."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_lightdet.backbones.freezing import freeze
 
 
 def changed_by_a_step(trainable_stages, batch_norm):
-    """The starts of names of the layers whose weights, and those whose moving averages, a step of SGD changes."""
+    """The stages and kinds of layers, and of moving averages, that a step of SGD changes."""
     model = ResNet((32, 32, 3), depth=18)
     freeze(model, trainable_stages=trainable_stages, batch_norm=batch_norm)
     model = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))  # as in a saved detector
@@ -33,13 +33,13 @@ STAGES = ("stem", "stage2", "stage3", "stage4", "stage5")
 @pytest.mark.parametrize(
     ("trainable_stages", "batch_norm"), [(5, "trained"), (1, "trained"), (5, "affine"), (3, "affine"), (3, "frozen")]
 )
-def test_a_step_changes_what_it_may(trainable_stages, batch_norm):
+def test_a_step_changes_only_what_is_trainable(trainable_stages, batch_norm):
     kinds = {"frozen": ["conv"], "affine": ["conv", "bn"], "trained": ["conv", "bn", "average"]}[batch_norm]
     expected = {(stage, kind) for stage in STAGES[5 - trainable_stages :] for kind in kinds}
     assert changed_by_a_step(trainable_stages, batch_norm) == expected
 
 
-def test_a_backbone_without_stage_5_counts_from_its_place():
+def test_stages_are_counted_from_stage_5_in_a_backbone_without_it():
     backbone = XceptionLight()
     freeze(backbone, trainable_stages=3, batch_norm="frozen")
     trained = {weight.path.split("/")[0] for weight in backbone.trainable_weights}

@@ -49,19 +49,19 @@ def named(case):
 
 @pytest.mark.parametrize(("build", "options", "parameters", "macs"), SIZES, ids=map(named, SIZES))
 def test_classifiers_have_the_published_size(build, options, parameters, macs):
-    found = cost(build((224, 224, 3), num_classes=1000, **options))
-    assert found.trainable_parameters == parameters
-    assert round(found.macs / 1e6, 2) == macs
-    assert not found.uncounted
+    actual = cost(build((224, 224, 3), num_classes=1000, **options))
+    assert actual.trainable_parameters == parameters
+    assert round(actual.macs / 1e6, 2) == macs
+    assert not actual.uncounted
 
 
 # Millions, from the authors' table of checkpoints.
 @pytest.mark.parametrize(
     ("width", "published"), [(1.4, 6.06), (1.3, 5.34), (1.0, 3.47), (0.75, 2.61), (0.5, 1.95), (0.35, 1.66)]
 )
-def test_mobilenets_published_parameters_leave_the_batch_norms_out(width, published):
-    found = cost(MobileNetV2((224, 224, 3), width=width, num_classes=1000))
-    assert round(found.parameters / 1e6, 2) == published
+def test_published_parameters_of_mobilenet_exclude_the_batch_norms(width, published):
+    actual = cost(MobileNetV2((224, 224, 3), width=width, num_classes=1000))
+    assert round(actual.parameters / 1e6, 2) == published
 
 
 def test_features_are_the_classifier_without_its_head():
@@ -73,18 +73,18 @@ def test_features_are_the_classifier_without_its_head():
         assert cost(whole).trainable_parameters - cost(trunk).trainable_parameters == head
 
 
-def test_xception39_costs_what_the_paper_says_of_it():
+def test_xception39_has_the_published_cost():
     """185.5 M FLOPs at 640x360 (table 1)."""
     assert round(cost(Xception39((360, 640, 3))).macs / 1e6, 1) == 185.9
 
 
-def test_fc_attention_is_a_classifier_and_a_way_back():
+def test_fc_attention_has_the_parameters_of_a_classifier_and_a_projection():
     widths = {"a": 192, "b": 128}
     for variant, width in widths.items():
         whole, trunk = XceptionDFANet(variant=variant, num_classes=1000), XceptionDFANet(variant=variant)
-        way_back = 1000 * width + 2 * width
+        projection = 1000 * width + 2 * width
         sizes = [cost(model, (64, 64, 3)).trainable_parameters for model in (trunk, whole)]
-        assert sizes[0] - sizes[1] == way_back
+        assert sizes[0] - sizes[1] == projection
 
 
 def fields(model, *layers):
@@ -95,20 +95,20 @@ def fields(model, *layers):
     ("kernel_size", "expected"),
     [(3, [7, 15, 63, 79, 111, 303, 335, 527]), (5, [7, 23, 119, 151, 215, 599, 663, 1047])],
 )
-def test_larger_kernels_see_twice_as_far(kernel_size, expected):
+def test_larger_kernels_double_the_receptive_field(kernel_size, expected):
     units = ((2, 1), (2, 4), (3, 1), (3, 2), (3, 8), (4, 1), (4, 4))
     names = ["stem_pool", *(f"stage{stage}_block{block}_shuffle" for stage, block in units)]
     assert fields(SNet(kernel_size=kernel_size), *names) == expected
 
 
-def test_extra_depthwise_kernels_see_as_far_as_those_of_5():
+def test_extra_depthwise_convolutions_have_the_receptive_field_of_5x5_kernels():
     ends = ("stage2_block4_concat", "stage3_block8_concat", "stage4_block4_concat")
     assert fields(ShuffleNetV2(), *ends) == [63, 303, 527]
     assert fields(ShuffleNetV2(extra_depthwise=True), *ends) == [119, 599, 1047]
     assert fields(ShuffleNetV2(unit="keep"), *ends) == [63, 303, 527]
 
 
-def test_light_heads_backbones_see_as_counted():
+def test_receptive_fields_of_light_head_rcnn_are_those_counted_by_hand():
     small = XceptionLight()
     assert fields(small, "stage3_block8_out", "stage4_block4_out") == [303, 527]
     large = ResNet(depth=101, dilate_last=True)

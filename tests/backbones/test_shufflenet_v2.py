@@ -1,3 +1,5 @@
+"""ShuffleNetV2: the channel shuffle, and the flow of channels through its units."""
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from keras_lightdet.backbones.shufflenet_v2 import ChannelShuffle
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
-def test_channels_are_dealt_out_in_turn(groups):
+def test_groups_are_interleaved(groups):
     x = np.random.default_rng(0).normal(size=(2, 3, 5, 12)).astype("float32")
     run = 12 // groups
     expected = np.zeros_like(x)
@@ -30,19 +32,19 @@ def test_one_graph_shuffles_images_of_any_size(jit_compile):
             np.testing.assert_allclose(graph(x)[level], expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_channels_must_go_up_in_groups():
+def test_channels_must_be_a_multiple_of_the_groups():
     with pytest.raises(ValueError, match="5 equal groups, got 12"):
         ChannelShuffle(5)(np.zeros((1, 2, 2, 12)))
 
 
-def around(model, before, after):
-    """What goes into a unit and what comes out, for noise."""
+def input_and_output(model, before, after):
+    """The input and the output of a unit, for a random image."""
     images = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))
     return keras.Model(model.input, [model.get_layer(before).output, model.get_layer(after).output])(images)
 
 
-def test_split_units_pass_the_first_half_into_the_even_channels():
-    x, y = around(ShuffleNetV2(width=0.5), "stage3_block3_shuffle", "stage3_block4_shuffle")
+def test_split_units_move_the_first_half_to_the_even_channels():
+    x, y = input_and_output(ShuffleNetV2(width=0.5), "stage3_block3_shuffle", "stage3_block4_shuffle")
     np.testing.assert_array_equal(y[..., 0::2], x[..., :48])
     old, new = (np.array(z).reshape(-1, z.shape[-1]).T for z in (x, y[..., 1::2]))
     alive = [channel for channel in new if np.any(channel)]
@@ -50,19 +52,19 @@ def test_split_units_pass_the_first_half_into_the_even_channels():
     assert not [channel for channel in alive if np.any(np.all(channel == old, axis=1))]
 
 
-def test_keep_units_pass_the_even_channels_into_the_first_half():
-    x, y = around(ShuffleNetV2(width=0.5, unit="keep"), "stage3_block3_concat", "stage3_block4_concat")
+def test_keep_units_move_the_even_channels_to_the_first_half():
+    x, y = input_and_output(ShuffleNetV2(width=0.5, unit="keep"), "stage3_block3_concat", "stage3_block4_concat")
     np.testing.assert_array_equal(y[..., :48], x[..., 0::2])
 
 
-def test_branches_of_stride_2_give_the_widths_of_their_form():
-    for unit, widths in (("split", (58, 58, 116, 116)), ("keep", (24, 92, 116, 116))):
-        model = ShuffleNetV2(unit=unit)
-        names = [f"stage{stage}_block1_{part}_conv" for stage in (2, 3) for part in ("shortcut_project", "project")]
+def test_branches_of_stride_2_have_the_widths_of_their_form():
+    for form, widths in (("split", (58, 58, 116, 116)), ("keep", (24, 92, 116, 116))):
+        model = ShuffleNetV2(unit=form)
+        names = [f"stage{stage}_block1_{unit}_conv" for stage in (2, 3) for unit in ("shortcut_project", "project")]
         assert tuple(model.get_layer(name).filters for name in names) == widths
 
 
-def test_nothing_but_batch_norm_follows_a_depthwise_convolution():
+def test_only_batch_norm_follows_a_depthwise_convolution():
     model = ShuffleNetV2(width=0.5, extra_depthwise=True)
     depthwise = [layer for layer in model.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
     assert len(depthwise) == 16 + 3 + 16

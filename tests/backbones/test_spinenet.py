@@ -1,4 +1,4 @@
-"""SpineNets have the published cost, and any graph of their search space builds and computes what it says."""
+"""SpineNets have the published cost, and networks of their search space compute what their blocks describe."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ SIZES = [
     pytest.param("143", 60_247_616, 60_504_616, 9.087, id="143", marks=slow),
     pytest.param("190", 126_587_664, 127_100_664, 19.112, id="190", marks=slow),
 ]
-# R0-SP53 (section 5.1): bottlenecks alone, and another order of scales.
+# R0-SP53 (section 5.1): only bottlenecks, and another order of scales.
 R0_SP53 = [
     Block(level, "bottleneck", parents, level_is_out)
     for level, parents, level_is_out in (
@@ -50,14 +50,14 @@ def draw_images(height, width, batch=1):
 @pytest.mark.parametrize(("variant", "features", "classifier", "macs"), SIZES)
 def test_sizes_have_the_published_cost(variant, features, classifier, macs):
     assert cost(SpineNet((128, 128, 3), variant=variant)).trainable_parameters == features
-    found = cost(SpineNet((224, 224, 3), variant=variant, num_classes=1000))
-    assert found.trainable_parameters == classifier
-    assert round(found.macs / 1e9, 3) == macs
-    assert not found.uncounted
+    actual = cost(SpineNet((224, 224, 3), variant=variant, num_classes=1000))
+    assert actual.trainable_parameters == classifier
+    assert round(actual.macs / 1e9, 3) == macs
+    assert not actual.uncounted
 
 
 # Counted by hand from the released code's block list.
-def test_blocks_that_nobody_takes_join_the_output_of_their_level():
+def test_blocks_without_children_are_added_to_the_output_of_their_level():
     stem = [(2, "bottleneck"), (2, "bottleneck")]
     assert {k + 2: extra for k, extra in enumerate(unused_parents(stem, SPINENET)) if extra} == {14: (11,)}
     assert {k + 2: extra for k, extra in enumerate(unused_parents(stem, R0_SP53)) if extra} == {13: (11,)}
@@ -78,14 +78,14 @@ def test_blocks_that_nobody_takes_join_the_output_of_their_level():
 def test_pyramids_of_any_size_round_up(build, options, channels):
     model = build(**options)
     for height, width in ((128, 128), (45, 200)):
-        found = {level: tuple(x.shape) for level, x in model(draw_images(height, width)).items()}
-        assert found == {
+        actual = {level: tuple(x.shape) for level, x in model(draw_images(height, width)).items()}
+        assert actual == {
             f"P{level}": (1, -(-height // 2**level), -(-width // 2**level), channels) for level in range(3, 8)
         }
 
 
 def test_a_block_sums_its_parents_at_its_own_scale():
-    """Block 4 of the graph, recomputed from the weights of its own layers: from 2 (finer) and 3 (coarser) at L3."""
+    """Block 4, at level 3, recomputed from the weights of its layers and its parents 2 (finer) and 3 (coarser)."""
     model = SpineNet(variant="49s")
     ends = ["block2_copy1_out", "block3_copy1_out", "block4_merge", "block4_from2_match_bn", "block4_from3_match_bn"]
     ends.append("block4_from3_reduce_act")
@@ -96,8 +96,8 @@ def test_a_block_sums_its_parents_at_its_own_scale():
     np.testing.assert_allclose(merged, first + second, rtol=1e-5, atol=1e-5)
     repeated = reduced.repeat(2, axis=1).repeat(2, axis=2)[:, :13, :13]
     norm = model.get_layer("block4_from3_match_bn")
-    wanted = repeated @ np.array(model.get_layer("block4_from3_match_conv").kernel)[0, 0] / np.sqrt(1 + norm.epsilon)
-    np.testing.assert_allclose(second, wanted, atol=1e-4 * np.abs(wanted).max())
+    expected = repeated @ np.array(model.get_layer("block4_from3_match_conv").kernel)[0, 0] / np.sqrt(1 + norm.epsilon)
+    np.testing.assert_allclose(second, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("build", [pytest.param(SpineNet, marks=slow), MobileSpineNet])
@@ -117,7 +117,7 @@ def test_drop_path_rate_grows_with_the_blocks(build):
 @pytest.mark.parametrize(
     ("build", "variant"), [pytest.param(SpineNet, "49s", marks=slow), pytest.param(MobileSpineNet, "49xs", marks=slow)]
 )
-def test_a_saved_model_answers_the_same(build, variant, tmp_path):
+def test_a_saved_model_gives_the_same_outputs(build, variant, tmp_path):
     model = build(variant=variant, num_classes=5)
     model.save(tmp_path / "net.keras")
     pixels = draw_images(64, 96)
@@ -139,6 +139,6 @@ def replace(blocks, index, **changes):
         ({"blocks": replace(SPINENET, 11, level=4)}, r"one output at each of the levels .*got \[4, 4, 5, 6, 7\]"),
     ],
 )
-def test_graphs_that_are_no_network_are_refused(options, message):
+def test_invalid_blocks_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SpineNet(**options)

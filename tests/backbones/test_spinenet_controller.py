@@ -1,4 +1,4 @@
-"""The search's controller: its probabilities against a whole small space, and what it learns against chance."""
+"""The controller: its probabilities over a whole small space, and its search against random sampling."""
 
 import itertools
 import math
@@ -16,16 +16,16 @@ ADJUSTED = SearchSpace(levels=(2,), outputs=(3,))
 
 
 def all_choices(space, choices=()):
-    """Every sequence of choices, one option after the other."""
+    """Returns all sequences of choices."""
     if len(choices) == len(space.decisions):
         return [choices]
     allowed = np.flatnonzero(space.allowed(choices))
     return [each for option in allowed for each in all_choices(space, (*choices, int(option)))]
 
 
-def all_graphs(space):
-    """The same space by its rules alone: orders, pairs of parents, shifts and kinds."""
-    graphs = set()
+def all_networks(space):
+    """Returns the networks of the space by its definition: orders, pairs of parents, shifts and kinds."""
+    networks = set()
     count = len(space.levels) + len(space.outputs)
     pairs = []
     for block in range(count):
@@ -38,17 +38,17 @@ def all_graphs(space):
         for moved in itertools.product(shifts, repeat=len(inner)):
             levels = [min(7, max(1, level + shift)) for level, shift in zip(inner, moved, strict=True)]
             for kind in itertools.product(kinds, repeat=count):
-                graphs.add(tuple(zip((*levels, *last), kind, parents, strict=True)))
-    return graphs
+                networks.add(tuple(zip((*levels, *last), kind, parents, strict=True)))
+    return networks
 
 
 # 2 orders of either, 1, 3, 6 and 10 pairs of parents; and 1 and 3 pairs, 4 shifts and 2 kinds of two blocks.
 @pytest.mark.parametrize(("space", "size"), [(PERMUTED, 2 * 2 * 1 * 3 * 6 * 10), (ADJUSTED, 1 * 3 * 4 * 2**2)])
-def test_sequences_are_the_graphs_of_the_space(space, size):
-    graphs = [tuple(block[:3] for block in space.blocks(choices)) for choices in all_choices(space)]
-    assert len(graphs) == size
-    assert len(set(graphs)) == size  # no level of these leaves 1 to 7 by its shift
-    assert set(graphs) == all_graphs(space)
+def test_sequences_are_the_networks_of_the_space(space, size):
+    networks = [tuple(block[:3] for block in space.blocks(choices)) for choices in all_choices(space)]
+    assert len(networks) == size
+    assert len(set(networks)) == size  # no level of these leaves 1 to 7 by its shift
+    assert set(networks) == all_networks(space)
 
 
 def test_blocks_of_one_level_have_no_order():
@@ -80,7 +80,7 @@ def test_log_probabilities_are_those_of_the_decisions_and_sum_to_1(space):
 
 
 # All sequences at once, which are about equally likely at first, make the exact gradient of the expected score.
-def test_an_update_climbs_the_expected_score():
+def test_an_update_increases_the_expected_score():
     controller = Controller(ADJUSTED, units=8, rate=0.01)
     every = all_choices(ADJUSTED)
     scores = np.random.default_rng(1).uniform(size=len(every))
@@ -95,7 +95,7 @@ def test_an_update_climbs_the_expected_score():
     assert expected() > start + 0.02
 
 
-def test_paper_space_has_its_decisions_and_gives_networks():
+def test_the_space_of_the_paper_has_its_decisions_and_valid_networks():
     space = SearchSpace()
     parts = [decision.group for decision in space.decisions]
     order = [part for part, _ in itertools.groupby(parts)]
@@ -116,7 +116,7 @@ def test_paper_space_has_its_decisions_and_gives_networks():
 
 
 class Likeness:
-    """A score whose optimum is known: the share of blocks' levels and parents that are those of one graph."""
+    """A score with a known optimum: the share of blocks' levels and parents that are those of one network."""
 
     def __init__(self, space):
         self.space, self.seen = space, []
@@ -129,12 +129,12 @@ class Likeness:
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-def test_reinforcement_leaves_chance_behind(seed):
+def test_reinforcement_is_better_than_random_sampling(seed):
     space = SearchSpace(levels=(2, 3, 4), outputs=(3, 4, 5), adjusted=False)
     score, rounds = Likeness(space), 240
-    found, value = reinforce(score, rounds=rounds, batch=10, space=space, rate=0.03, seed=seed)
+    actual, value = reinforce(score, rounds=rounds, batch=10, space=space, rate=0.03, seed=seed)
     assert len(score.seen) == rounds
-    assert value == max(score.seen) == score(found)
+    assert value == max(score.seen) == score(actual)
     chance = Likeness(space)
     for choices in Controller(space, units=4).sample(rounds, np.random.default_rng(seed)):
         chance(space.blocks(choices))
@@ -144,7 +144,7 @@ def test_reinforcement_leaves_chance_behind(seed):
     assert value > max(chance.seen)
 
 
-def test_the_search_is_the_same_every_time():
+def test_the_search_is_reproducible():
     runs = []
     for _ in range(2):
         score = Likeness(ADJUSTED)
@@ -154,6 +154,6 @@ def test_the_search_is_the_same_every_time():
 
 
 @pytest.mark.parametrize(("rounds", "batch"), [(0, 10), (10, 0)])
-def test_other_numbers_are_refused(rounds, batch):
+def test_numbers_out_of_range_are_refused(rounds, batch):
     with pytest.raises(ValueError, match="1 or more"):
         reinforce(lambda blocks: 0.0, rounds=rounds, batch=batch)

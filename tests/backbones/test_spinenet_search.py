@@ -1,4 +1,4 @@
-"""Graphs that are drawn and changed stay in the search space, and evolution climbs where chance does not."""
+"""Random and mutated networks are in the search space, and evolution is better than random search."""
 
 import itertools
 
@@ -19,7 +19,7 @@ def assert_valid(blocks):
             assert min(block.parents) >= index - RECENT
 
 
-def test_drawn_and_mutated_graphs_are_networks():
+def test_random_and_mutated_networks_are_valid():
     random = np.random.default_rng(0)
     changed = set()
     for _ in range(200):
@@ -41,7 +41,7 @@ def test_drawn_and_mutated_graphs_are_networks():
 
 
 # Two intermediates, counted one by one: 2! 5! orders, C(2,2) C(3,2) .. C(8,2) parents, 4^2 levels, 2^7 kinds.
-def test_the_space_is_as_large_as_the_paper_says():
+def test_the_space_has_the_published_size():
     orders = len(list(itertools.permutations(range(2)))) * len(list(itertools.permutations(range(5))))
     parents = np.prod([len(list(itertools.combinations(range(before), 2))) for before in range(2, 9)])
     assert space_size(2) == orders * parents * 4**2 * 2**7
@@ -49,26 +49,26 @@ def test_the_space_is_as_large_as_the_paper_says():
 
 
 def likeness(blocks):
-    """How many levels and kinds are those of SpineNet-49."""
+    """The number of levels and kinds that are those of SpineNet-49."""
     return sum((a.level == b.level) + (a.kind == b.kind) for a, b in zip(blocks, SPINENET, strict=True))
 
 
-def test_evolution_finds_better_graphs_than_chance():
+def test_evolution_is_better_than_random_search():
     seen = []
 
     def score(blocks):
         seen.append(blocks)
         return likeness(blocks)
 
-    found, value = evolve(score, rounds=600, seed=0)
-    assert len(seen) == 600 and value == likeness(found) == max(map(likeness, seen))
+    actual, value = evolve(score, rounds=600, seed=0)
+    assert len(seen) == 600 and value == likeness(actual) == max(map(likeness, seen))
     random = np.random.default_rng(0)
     chance = max(likeness(draw_blocks(random)) for _ in range(600))
     assert value >= chance + 4
-    assert evolve(likeness, rounds=600, seed=0) == (found, value)
+    assert evolve(likeness, rounds=600, seed=0) == (actual, value)
 
 
-def test_a_drawn_graph_builds():
+def test_a_random_network_is_built():
     blocks = draw_blocks(np.random.default_rng(1))
     pyramid = SpineNet(variant="49s", blocks=blocks)(np.zeros((1, 64, 96, 3)))
     assert {level: tuple(x.shape[1:3]) for level, x in pyramid.items()} == {
@@ -77,6 +77,6 @@ def test_a_drawn_graph_builds():
 
 
 @pytest.mark.parametrize(("population", "sample"), [(5, 6), (30, 5), (5, 0)])
-def test_other_numbers_are_refused(population, sample):
+def test_numbers_out_of_range_are_refused(population, sample):
     with pytest.raises(ValueError, match="sample <= population <= rounds"):
         evolve(likeness, rounds=20, population=population, sample=sample)

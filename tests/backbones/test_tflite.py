@@ -50,7 +50,7 @@ def draw_images(count):
 
 
 def build_with_logits(build, options):
-    """The features and, from the same layers, the logits."""
+    """Returns a model of the features and the logits."""
     keras.utils.set_random_seed(0)
     classifier = build(num_classes=7, **options)
     ends = build(**options).output
@@ -72,10 +72,10 @@ def test_float_file_equals_keras(build, options):
     assert count_partitions(content) == 1
     graph = flatbuffer.unpack(content).subgraphs[0]
     assert max(len(tensor.shape) for tensor in graph.tensors if tensor.shape is not None) == 4
-    for expected, found in zip(*answers(model, content, draw_images(2)), strict=True):
-        assert set(expected) == set(found)
+    for expected, actual in zip(*answers(model, content, draw_images(2)), strict=True):
+        assert set(expected) == set(actual)
         for key, values in expected.items():
-            np.testing.assert_allclose(found[key], values, rtol=0, atol=1e-5 * np.abs(values).max(), err_msg=key)
+            np.testing.assert_allclose(actual[key], values, rtol=0, atol=1e-5 * np.abs(values).max(), err_msg=key)
 
 
 # XNNPACK leaves an int8 average pooling to the runtime, which parts the Xception-like net at its three units of

@@ -30,7 +30,7 @@ CLASSES = 3
 
 
 def build_drawn(variant, size):
-    """A network whose weights follow from the names of its tensors, for inference on images of `size`."""
+    """Returns a network for inference on images of `size` whose weights are functions of the names of its tensors."""
     name, changes, _ = EFFICIENTDETS[variant]
     config = get_efficientdet_config(name)
     config.update(num_classes=CLASSES, image_size=size, soft_nms=True, max_detection_points=EFFICIENTDET_TOP, **changes)
@@ -44,44 +44,44 @@ def build_drawn(variant, size):
 
 
 def answers(variant, size):
-    """Logits `[N, CLASSES]` and boxes `[N, 4]` in effdet's order of anchors, and its detections."""
+    """Returns logits `[N, CLASSES]`, boxes `[N, 4]` in effdet's order of anchors, and its detections."""
     net = build_drawn(variant, size)
     image = torch.as_tensor(normalized(draw_image(*size), variant)).permute(0, 3, 1, 2).float()
     with torch.no_grad():
         logits, deltas = net(image)
         info = {"img_scale": torch.ones(1), "img_size": torch.tensor([[size[1], size[0]]])}  # clips to the image
-        found = DetBenchPredict(net)(image, info)[0].numpy()
+        detections = DetBenchPredict(net)(image, info)[0].numpy()
     logits, deltas = (
         torch.cat([x.permute(0, 2, 3, 1).reshape(-1, depth) for x in levels])
         for levels, depth in ((logits, CLASSES), (deltas, 4))
     )
     boxes = decode_box_outputs(deltas, Anchors.from_config(net.config).boxes, output_xyxy=True)
-    found = found[found[:, 4] > 0]
+    detections = detections[detections[:, 4] > 0]
     return {
         "logits": logits.numpy(),
         "boxes": boxes.numpy(),
-        "found_boxes": found[:, :4],
-        "found_scores": found[:, 4],
-        "found_labels": found[:, 5].astype(int) - 1,
+        "found_boxes": detections[:, :4],
+        "found_scores": detections[:, 4],
+        "found_labels": detections[:, 5].astype(int) - 1,
     }
 
 
 def all_answers(variant):
-    """By size and output, "HxW/logits"."""
-    found = {}
+    """Returns outputs by size and name, "HxW/logits"."""
+    outputs = {}
     for height, width in EFFICIENTDET_SIZES[variant]:
-        found.update({f"{height}x{width}/{key}": x for key, x in answers(variant, (height, width)).items()})
-    return found
+        outputs.update({f"{height}x{width}/{key}": x for key, x in answers(variant, (height, width)).items()})
+    return outputs
 
 
 def main(variant, folder):
-    """Writes the drawn weights and the answers."""
+    """Writes the random weights and the outputs."""
     torch.save(build_drawn(variant, EFFICIENTDET_SIZES[variant][0]).state_dict(), Path(folder) / "weights.pth")
     np.savez(Path(folder) / "answers.npz", **all_answers(variant))
 
 
 def write_golden():
-    """Writes summaries of what all networks answer at all sizes."""
+    """Writes summaries of the outputs of all networks at all sizes."""
     golden = {}
     for variant in EFFICIENTDETS:
         for size in EFFICIENTDET_SIZES[variant]:

@@ -1,6 +1,8 @@
-"""Writes golden.npz and golden_detector.npz, what torchvision's networks answer: `python tests/convert/make_golden.py`.
+"""Writes golden.npz and golden_detector.npz, the outputs of torchvision's networks.
 
-Needs torch and torchvision. The weights follow from the tensors' names (tests/torch_tensors.py) and are not stored.
+    python tests/foreign_weights/make_golden.py
+
+Needs torch and torchvision. The weights are functions of the names of the tensors (tests/helpers/torch_tensors.py).
 """
 
 from pathlib import Path
@@ -19,8 +21,8 @@ def main():
     golden = {}
     for name in (*SHUFFLENETS, *RESNETS, *MOBILENETS, *EFFICIENTNETS):
         net = build_drawn(name)
-        found = [answers(net, draw_image(*size)) for size in SIZES]
-        rows = [[summarize(key, values) for key, values in sorted(outputs.items())] for outputs in found]
+        by_size = [answers(net, draw_image(*size)) for size in SIZES]
+        rows = [[summarize(key, values) for key, values in sorted(outputs.items())] for outputs in by_size]
         golden[name] = np.array(rows, np.float32)
     np.savez_compressed(Path(__file__).with_name("golden.npz"), **golden)
     detector = torchvision_detectors.all_answers("small", torchvision_detectors.build_drawn("small"))

@@ -1,6 +1,8 @@
-"""Writes model_garden.npz, what the Model Garden's networks answer: `python tests/convert/make_model_garden_golden.py`.
+"""Writes model_garden.npz, the outputs of the Model Garden's networks.
 
-Needs tf-models-official. The weights follow from the names of our layers (tests/garden_weights.py) and are not stored.
+    python tests/foreign_weights/make_model_garden_golden.py
+
+Needs tf-models-official. The weights are functions of the names of the layers (tests/helpers/garden_weights.py).
 """
 
 import sys
@@ -17,14 +19,14 @@ from keras_lightdet.foreign_weights.model_garden import backbone_pairs  # noqa: 
 
 
 def main():
-    """Gives theirs the weights that ours are drawn, and keeps a few values of each level."""
+    """Sets the same random weights in both networks, and returns a few values of each level."""
     golden = {}
     for name, (build, options) in NETS.items():
         theirs = garden.build_spinenet(options["variant"], mobile="mobile" in name)
         for layer, source in backbone_pairs(build(**options), theirs):
             source.set_weights(draw_weights(layer))
-        found = garden.pyramid(theirs, draw_image(*garden.SIZE))
-        golden[name] = np.array([summarize(level, values) for level, values in sorted(found.items())], np.float32)
+        pyramid = garden.pyramid(theirs, draw_image(*garden.SIZE))
+        golden[name] = np.array([summarize(level, values) for level, values in sorted(pyramid.items())], np.float32)
     np.savez_compressed(Path(__file__).with_name("model_garden.npz"), **golden)
 
 

@@ -1,4 +1,4 @@
-"""Against the networks of `keras.applications`: random weights, features and logits, even and odd sizes."""
+"""Outputs against those of `keras.applications`: random weights, features and logits, even and odd sizes."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ ENDS = {"P2": "block_2_add", "P3": "block_5_add", "P4": "block_12_add", "P5": "b
 
 
 def stir(model):
-    """Gives every batch norm statistics and scales as if it had been trained."""
+    """Sets random statistics and scales of all batch norms, as after training."""
     random = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -31,7 +31,7 @@ def build_theirs(width, size, top=True):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_answers_are_those_of_keras(width):
+def test_outputs_are_those_of_keras(width):
     classifier, features = MobileNetV2(width=width, num_classes=CLASSES), MobileNetV2(width=width)
     for size in SIZES:
         theirs = build_theirs(width, size)

@@ -1,4 +1,4 @@
-"""EfficientDet answers as effdet's: stored answers, effdet itself where it is, and files that do not fit."""
+"""EfficientDet has effdet's outputs, stored and computed; files that do not fit are refused."""
 
 import importlib.util
 import subprocess
@@ -38,7 +38,7 @@ def build(variant, size):
 
 
 def drawn_state(model):
-    """What effdet's state dict of the network would hold."""
+    """A state dict of effdet for the network."""
     state, levels = {}, len(model.objective.anchors.strides)
     for path, layer in named_layers(model).items():
         for part, (variable, axes) in module_tensors(layer).items():
@@ -49,43 +49,43 @@ def drawn_state(model):
 
 
 def in_their_order(rows):
-    """Rows `[N, ..]` of ours, by shape and then octave, as effdet's: by octave and then the shapes 1, 2, 1/2."""
+    """Reorders rows `[N, ..]` from shapes of three octaves to effdet's octaves of the shapes 1, 2, 1/2."""
     cells = np.asarray(rows).reshape(-1, 3, 3, rows.shape[-1])
     return cells[:, [1, 0, 2]].swapaxes(1, 2).reshape(-1, rows.shape[-1])
 
 
 def answers(model, size):
-    """As `effdet_nets.answers`."""
+    """See `effdet_nets.answers`."""
     raw = model(draw_image(*size))
     boxes = model.objective.decode_boxes(raw["box_deltas"], model.objective.generate_anchors(size))
-    found = select_detections(*model.decode(raw), SELECT)
-    count = int(found["count"][0])
+    actual = select_detections(*model.decode(raw), SELECT)
+    count = int(actual["count"][0])
     return {
         "logits": in_their_order(raw["class_logits"][0]),
         "boxes": in_their_order(boxes[0]),
-        **{f"found_{part}": found[part][0, :count].numpy() for part in ("boxes", "scores", "labels")},
+        **{f"found_{part}": actual[part][0, :count].numpy() for part in ("boxes", "scores", "labels")},
     }
 
 
-def assert_same(found, expected):
+def assert_same(actual, expected):
     for part, tolerance in (("logits", 1e-4), ("boxes", 1e-4)):
-        np.testing.assert_allclose(found[part], expected[part], rtol=0, atol=tolerance * np.abs(expected[part]).max())
+        np.testing.assert_allclose(actual[part], expected[part], rtol=0, atol=tolerance * np.abs(expected[part]).max())
     # Boxes of nearly equal scores may change places.
     assert len(expected["found_labels"]) > 50
-    np.testing.assert_allclose(found["found_scores"], expected["found_scores"], atol=1e-4)
+    np.testing.assert_allclose(actual["found_scores"], expected["found_scores"], atol=1e-4)
     same = 0
     for box, score, label in zip(
         expected["found_boxes"], expected["found_scores"], expected["found_labels"], strict=True
     ):
-        near = np.abs(found["found_boxes"] - box).max(-1) < 0.05
-        same += np.any(near & (np.abs(found["found_scores"] - score) < 1e-4) & (found["found_labels"] == label))
+        near = np.abs(actual["found_boxes"] - box).max(-1) < 0.05
+        same += np.any(near & (np.abs(actual["found_scores"] - score) < 1e-4) & (actual["found_labels"] == label))
     assert same >= 0.98 * len(expected["found_labels"])
 
 
 @pytest.mark.parametrize(
     "variant", [pytest.param(name, marks=[pytest.mark.slow] * (name != "lite0")) for name in EFFICIENTDETS]
 )
-def test_stored_answers_of_effdet(variant):
+def test_outputs_are_the_stored_ones_of_effdet(variant):
     for size in EFFICIENTDET_SIZES[variant]:
         model = build(variant, size)
         load_efficientdet(model, drawn_state(model))
@@ -98,7 +98,7 @@ def test_stored_answers_of_effdet(variant):
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("effdet"), reason="effdet is not installed")
 @pytest.mark.parametrize("variant", EFFICIENTDETS)
-def test_answers_of_effdet(variant, tmp_path):
+def test_outputs_are_those_of_effdet(variant, tmp_path):
     script = Path(__file__).with_name("effdet_nets.py")
     done = subprocess.run([sys.executable, script, variant, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -116,7 +116,7 @@ def compare_with_files(variant, folder):
             assert_same(answers(model, size), expected)
 
 
-def test_features_take_the_weights_of_a_classifier():
+def test_features_load_the_weights_of_a_classifier():
     features = EfficientNet(variant="lite0")
     theirs = {key: x for key, x in drawn_state(build("lite0", (64, 64))).items() if key.startswith("backbone.")}
     state = {key.removeprefix("backbone."): x for key, x in theirs.items()}

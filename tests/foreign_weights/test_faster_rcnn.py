@@ -1,4 +1,4 @@
-"""Faster R-CNN answers as torchvision's: stored answers, torchvision itself where it is, and files that do not fit."""
+"""Faster R-CNN has torchvision's outputs, stored and computed; files that do not fit are refused."""
 
 import importlib.util
 import subprocess
@@ -33,25 +33,25 @@ def state(drawn):
     return dict(drawn)
 
 
-def test_every_step_is_that_of_torchvision(model, state):
+def test_outputs_of_every_step_are_those_of_torchvision(model, state):
     load_faster_rcnn(model, state)
-    found = shorten(outputs_of(model, "small"))
+    actual = shorten(outputs_of(model, "small"))
     with np.load(GOLDEN) as golden:
         assert len(golden["rois"]) > 100 and len(set(golden["labels"])) > 1
-        assert set(golden.files) == set(found)
+        assert set(golden.files) == set(actual)
         assert all(golden[f"{part}_loss"] > 0.01 for part in ("objectness", "rpn_box", "class", "box"))
-        assert_same(found, golden)
+        assert_same(actual, golden)
 
 
 def old_name(key):
-    """The name that torchvision's published file has for a tensor."""
-    head, _, part = key.rpartition(".")
-    if "_blocks." in head:
-        return f"{head.removesuffix('.0')}.{part}"
-    return f"rpn.head.conv.{part}" if head == "rpn.head.conv.0.0" else key
+    """The name of a tensor in torchvision's published file."""
+    module, _, suffix = key.rpartition(".")
+    if "_blocks." in module:
+        return f"{module.removesuffix('.0')}.{suffix}"
+    return f"rpn.head.conv.{suffix}" if module == "rpn.head.conv.0.0" else key
 
 
-def test_names_of_before_torchvision_0_13_are_read(model, state):
+def test_names_in_files_before_torchvision_0_13_are_read(model, state):
     old = {old_name(key): value for key, value in state.items()}
     assert {"backbone.fpn.inner_blocks.3.weight", "rpn.head.conv.bias"} <= set(old) - set(state)
     model.rpn.get_layer("rpn_conv").bias.assign(np.zeros(8))
@@ -61,7 +61,7 @@ def test_names_of_before_torchvision_0_13_are_read(model, state):
     np.testing.assert_array_equal(lateral, state["backbone.fpn.inner_blocks.3.0.weight"][:, :, 0, 0].T)
 
 
-def test_channels_of_a_region_and_the_background_change_places(model, state):
+def test_channels_of_a_region_and_the_background_are_reordered(model, state):
     load_faster_rcnn(model, state)
     network = model.region_network
     region = np.random.default_rng(0).normal(size=(7, 7, 8)).astype("float32")
@@ -73,7 +73,7 @@ def test_channels_of_a_region_and_the_background_change_places(model, state):
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-3])
-def test_another_epsilon_is_made_up_for(model, state, epsilon):
+def test_another_epsilon_is_compensated(model, state, epsilon):
     load_faster_rcnn(model, state, epsilon=epsilon)
     norm = model.rpn.get_layer("backbone").get_layer("stage4_block1_shortcut_bn")
     name = "backbone.body.layer3.0.downsample.1"
@@ -123,7 +123,7 @@ def test_a_variance_of_zero_without_epsilon_is_refused(model, state):
     any(importlib.util.find_spec(name) is None for name in ("torch", "torchvision")), reason="compares with torchvision"
 )
 @pytest.mark.parametrize("name", ["small", pytest.param("fasterrcnn_resnet50_fpn", marks=pytest.mark.slow)])
-def test_answers_are_torchvisions(name, tmp_path):
+def test_outputs_are_those_of_torchvision(name, tmp_path):
     script = Path(__file__).with_name("torchvision_detectors.py")
     subprocess.run([sys.executable, script, name, tmp_path], check=True)
     model = build(name)

@@ -1,4 +1,4 @@
-"""Our networks answer as torchvision's did when golden.npz was made, by make_golden.py; torch is not needed."""
+"""The networks have torchvision's outputs, which make_golden.py stored in golden.npz; torch is not needed."""
 
 from functools import partial
 from pathlib import Path

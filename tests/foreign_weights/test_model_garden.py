@@ -1,4 +1,4 @@
-"""Against TensorFlow Model Garden's own networks, where they are installed: random weights, an image of two sides."""
+"""Outputs against those of TensorFlow Model Garden, where it is installed: random weights, a wide image."""
 
 import importlib.util
 
@@ -23,9 +23,9 @@ slow = pytest.mark.slow
 OTHER = [*SPINENET[:3], SPINENET[3]._replace(level=5), *SPINENET[4:]]
 
 
-def assert_close(found, expected):
+def assert_close(actual, expected):
     for key, wanted in expected.items():
-        np.testing.assert_allclose(found[key], wanted, rtol=0, atol=1e-4 * np.abs(wanted).max(), err_msg=key)
+        np.testing.assert_allclose(actual[key], wanted, rtol=0, atol=1e-4 * np.abs(wanted).max(), err_msg=key)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_pyramids_are_those_of_the_model_garden(build, variant, options):
 
 @pytest.mark.parametrize("variant", ["mobile_spinenet49xs", pytest.param("spinenet49s", marks=slow)])
 def test_detectors_are_those_of_the_model_garden(variant):
-    """Boxes and logits of each anchor; ours stand in another order, which the anchors tell."""
+    """Compares boxes and logits of each anchor; the order of the anchors differs."""
     theirs = garden.build_retinanet(variant, CLASSES)
     garden.stir(theirs)
     model = keras_lightdet.RetinaNet(CLASSES, (garden.SIDE, garden.SIDE, 3), variant=variant)
@@ -64,10 +64,10 @@ def test_detectors_are_those_of_the_model_garden(variant):
     assert distances.min(axis=1).max() < 1e-3
     raw = model(image)
     assert_close({"logits": raw["class_logits"][0]}, {"logits": logits[places]})
-    found = np.array(model.objective.decode_boxes(raw["box_deltas"], own))[0]
+    actual = np.array(model.objective.decode_boxes(raw["box_deltas"], own))[0]
     sides = (boxes[:, 2:] - boxes[:, :2])[places].repeat(2, axis=1)
-    assert np.abs(found - boxes[places]).max() < 1e-3 * np.abs(sides).max()
-    np.testing.assert_allclose(found, boxes[places], rtol=1e-3, atol=0.05)
+    assert np.abs(actual - boxes[places]).max() < 1e-3 * np.abs(sides).max()
+    np.testing.assert_allclose(actual, boxes[places], rtol=1e-3, atol=0.05)
 
 
 def test_other_networks_are_refused():

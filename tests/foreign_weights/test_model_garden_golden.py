@@ -1,4 +1,4 @@
-"""Our SpineNets answer as the Model Garden's did when model_garden.npz was made, by make_model_garden_golden.py."""
+"""SpineNets have the Model Garden's outputs, which make_model_garden_golden.py stored in model_garden.npz."""
 
 from pathlib import Path
 

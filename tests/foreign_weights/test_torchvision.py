@@ -1,4 +1,4 @@
-"""Against torchvision itself, where it is installed: random weights, features and logits, even and odd sizes."""
+"""Outputs against those of torchvision, where it is installed: features and logits, even and odd sizes."""
 
 import importlib.util
 import subprocess
@@ -26,7 +26,7 @@ NETS = {**SHUFFLENETS, **RESNETS, **MOBILENETS, **EFFICIENTNETS, "resnet50_dilat
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in LIGHT)) for name in NETS])
-def test_answers_are_torchvisions(name, tmp_path):
+def test_outputs_are_those_of_torchvision(name, tmp_path):
     script = Path(__file__).with_name("torchvision_nets.py")
     subprocess.run([sys.executable, script, name, tmp_path], check=True)
     build, load = ResNet, load_resnet

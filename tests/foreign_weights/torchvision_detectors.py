@@ -37,7 +37,7 @@ LOSSES = {
 
 
 def build_drawn(name):
-    """A detector whose weights follow from the names of its tensors, for inference."""
+    """Returns a detector for inference whose weights are functions of the names of its tensors."""
     ours = DETECTORS[name]
     height, width, _ = ours["input_shape"]
     before, after = PROPOSALS[name]
@@ -77,15 +77,15 @@ def _small_parts(ours, num_classes):
 
 
 def answers(net, image):
-    """What the detector makes of an image `[1, H, W, 3]`, 0..255, of the size it does not resize."""
-    found, hooks = {}, []
+    """Returns the detector's outputs for an image `[1, H, W, 3]`, 0..255, of the size that it does not resize."""
+    outputs, hooks = {}, []
 
     def keep_raw(_, __, output):
         logits, deltas = concat_box_prediction_layers(*output)
-        found["objectness"], found["rpn_deltas"] = logits[:, 0].numpy(), deltas.numpy()
+        outputs["objectness"], outputs["rpn_deltas"] = logits[:, 0].numpy(), deltas.numpy()
 
     def keep_rois(_, __, output):
-        found["rois"] = output[0][0].numpy()
+        outputs["rois"] = output[0][0].numpy()
 
     hooks.append(net.rpn.head.register_forward_hook(keep_raw))
     hooks.append(net.rpn.register_forward_hook(keep_rois))
@@ -93,11 +93,11 @@ def answers(net, image):
         detections = net([torch.as_tensor(image[0]).permute(2, 0, 1) / 255])[0]
     for hook in hooks:
         hook.remove()
-    return found | {key: value.numpy() for key, value in detections.items()}
+    return outputs | {key: value.numpy() for key, value in detections.items()}
 
 
 def answers_by_level(net, image):
-    """The outputs of the first network for an image of any size, which the detector would pad."""
+    """Returns the outputs of the first network for an image of any size, which the detector pads."""
     pixels = torch.as_tensor(image[0]).permute(2, 0, 1) / 255
     with torch.no_grad():
         pyramid = net.backbone(net.transform.normalize(pixels)[None])
@@ -106,25 +106,25 @@ def answers_by_level(net, image):
 
 
 def losses(net, image, boxes, labels):
-    """The four losses of an image, by our names, with the batch norms as at inference."""
+    """Returns the four losses of an image, by the names of this package, with the batch norms in inference mode."""
     net.train()
     net.backbone.eval()
     pixels, target = torch.as_tensor(image[0]).permute(2, 0, 1) / 255, {"boxes": boxes[0], "labels": labels[0] + 1}
     with torch.no_grad():
-        found = net([pixels], [{key: torch.as_tensor(value) for key, value in target.items()}])
+        values = net([pixels], [{key: torch.as_tensor(value) for key, value in target.items()}])
     net.eval()
-    return {ours: found[theirs].numpy() for ours, theirs in LOSSES.items()}
+    return {ours: values[theirs].numpy() for ours, theirs in LOSSES.items()}
 
 
 def all_answers(name, net):
-    """All of the above."""
+    """Returns all of these outputs."""
     size, num_classes = DETECTORS[name]["input_shape"][:2], DETECTORS[name]["num_classes"]
-    found = answers(net, draw_image(*size)) | answers_by_level(net, draw_image(*ODD_SIZE))
-    return found | losses(net, draw_image(*size), *draw_truth(*size, num_classes))
+    outputs = answers(net, draw_image(*size)) | answers_by_level(net, draw_image(*ODD_SIZE))
+    return outputs | losses(net, draw_image(*size), *draw_truth(*size, num_classes))
 
 
 def main(name, folder):
-    """Writes the drawn weights and the answers."""
+    """Writes the random weights and the outputs."""
     net = build_drawn(name)
     torch.save(net.state_dict(), Path(folder) / "weights.pth")
     np.savez(Path(folder) / "answers.npz", **all_answers(name, net))

@@ -23,7 +23,7 @@ DILATED = "resnet50_dilated"  # stage 5 at stride 16, all of its 3x3 convolution
 
 
 def build_drawn(name):
-    """A network whose weights follow from the names of its tensors, for inference."""
+    """Returns a network for inference whose weights are functions of the names of its tensors."""
     net = getattr(torchvision.models, name)(weights=None, num_classes=CLASSES)
     state = {}
     for key, value in net.state_dict().items():
@@ -34,7 +34,7 @@ def build_drawn(name):
 
 
 def build_random(name):
-    """A network with torch's own first weights, and batch norms that have seen something, for inference."""
+    """Returns a network for inference with torch's initial weights and random batch norms."""
     torch.manual_seed(0)
     if name == DILATED:
         net = torchvision.models.resnet50(num_classes=CLASSES, replace_stride_with_dilation=[False, False, True])
@@ -52,38 +52,38 @@ def build_random(name):
 
 
 def answers(net, image):
-    """Features and logits for an image `[1, H, W, 3]`, 0..255, channels last."""
+    """Returns features and logits for an image `[1, H, W, 3]`, 0..255, channels last."""
     levels = {
         torchvision.models.ResNet: RESNET_LEVELS,
         torchvision.models.ShuffleNetV2: SHUFFLE_LEVELS,
         torchvision.models.MobileNetV2: MOBILE_LEVELS,
         torchvision.models.EfficientNet: EFFICIENT_LEVELS,
     }[type(net)]
-    found, hooks = {}, []
+    outputs, hooks = {}, []
     for module, level in levels.items():
 
         def keep(_, __, output, level=level):
-            found[level] = output.permute(0, 2, 3, 1).numpy()
+            outputs[level] = output.permute(0, 2, 3, 1).numpy()
 
         hooks.append(net.get_submodule(module).register_forward_hook(keep))
     pixels = torch.as_tensor(image).permute(0, 3, 1, 2) / 255
     x = torchvision.transforms.functional.normalize(pixels, MEAN, STD)
     with torch.no_grad():
-        found["logits"] = net(x).numpy()
+        outputs["logits"] = net(x).numpy()
     for hook in hooks:
         hook.remove()
-    return found
+    return outputs
 
 
 def main(name, folder):
-    """Writes a random network's weights, and its answers as "HxW/output"."""
+    """Writes a random network's weights, and its outputs as "HxW/output"."""
     net = build_random(name)
     torch.save(net.state_dict(), Path(folder) / "weights.pth")
-    found = {}
+    all_outputs = {}
     for height, width in SIZES:
         outputs = answers(net, draw_image(height, width))
-        found.update({f"{height}x{width}/{key}": values for key, values in outputs.items()})
-    np.savez(Path(folder) / "answers.npz", **found)
+        all_outputs.update({f"{height}x{width}/{key}": values for key, values in outputs.items()})
+    np.savez(Path(folder) / "answers.npz", **all_outputs)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python tests/golden/make_torchvision.py [--check]
 
-With --check it compares what is stored with what torchvision answers now.
-Needs torch and torchvision (written with 2.14.1 and 0.29.1, CPU); nothing of keras_lightdet. Layouts are those of
-this package: channels last, boxes beside their image.
+--check compares the stored outputs with those of the installed torchvision.
+Needs torch and torchvision (written with 2.14.1 and 0.29.1, CPU); not keras_lightdet. Layouts are those of this
+package: channels last, boxes with a batch axis.
 """
 
 import sys
@@ -39,10 +39,10 @@ def torch_maps(random, *shape):
     return torch.from_numpy(maps), np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
 
 
-def per_image(pooled, pictures=2):
+def per_image(pooled, images=2):
     """`[B * R, C, h, w]` to `[B, R, h, w, C]`."""
     array = pooled.numpy().transpose(0, 2, 3, 1)
-    return array.reshape(pictures, -1, *array.shape[1:])
+    return array.reshape(images, -1, *array.shape[1:])
 
 
 def align_cases(random) -> dict:
@@ -50,19 +50,19 @@ def align_cases(random) -> dict:
     rois = [torch.tensor(each, dtype=torch.float32) for each in ROIS]
     maps, features = torch_maps(random, 2, 2, 7, 9)
     ps_maps, ps_features = torch_maps(random, 2, OUTPUTS * POOL**2, 7, 9)
-    found = {"rois": np.float32(ROIS), "features": features, "ps_features": ps_features}
+    cases = {"rois": np.float32(ROIS), "features": features, "ps_features": ps_features}
     for aligned in (False, True):
         pooled = roi_align(maps, rois, POOL, 1 / STRIDE, sampling_ratio=2, aligned=aligned)
-        found[f"roi_align_{'aligned' if aligned else 'plain'}"] = per_image(pooled)
-    found["ps_roi_align"] = per_image(ps_roi_align(ps_maps, rois, POOL, 1 / STRIDE, sampling_ratio=2))
+        cases[f"roi_align_{'aligned' if aligned else 'plain'}"] = per_image(pooled)
+    cases["ps_roi_align"] = per_image(ps_roi_align(ps_maps, rois, POOL, 1 / STRIDE, sampling_ratio=2))
     pyramid, names = OrderedDict(), ("P2", "P3", "P4")
     for level, name in enumerate(names):
-        pyramid[name], found[name] = torch_maps(random, 2, 1, 16 >> level, 16 >> level)
+        pyramid[name], cases[name] = torch_maps(random, 2, 1, 16 >> level, 16 >> level)
     pooler = MultiScaleRoIAlign(names, 2, 2, canonical_scale=28, canonical_level=3)
     level_rois = [torch.tensor(each, dtype=torch.float32) for each in LEVEL_ROIS]
-    found["level_rois"] = np.float32(LEVEL_ROIS)
-    found["multilevel"] = per_image(pooler(pyramid, level_rois, [(64, 64)] * 2))
-    return found
+    cases["level_rois"] = np.float32(LEVEL_ROIS)
+    cases["multilevel"] = per_image(pooler(pyramid, level_rois, [(64, 64)] * 2))
+    return cases
 
 
 def box_cases(random) -> dict:
@@ -75,11 +75,11 @@ def box_cases(random) -> dict:
     coder, repeated = BoxCoder((10.0, 10.0, 5.0, 5.0)), boxes[torch.arange(len(anchors)) % 4]
     deltas = coder.encode_single(repeated, anchors)
     wild = torch.from_numpy(coarse(random.normal(0, 12, deltas.shape)))
-    found = {"anchors": anchors, "boxes": boxes, "deltas": deltas, "wild_deltas": wild}
-    found["wild_boxes"] = coder.decode_single(wild, anchors)
+    cases = {"anchors": anchors, "boxes": boxes, "deltas": deltas, "wild_deltas": wild}
+    cases["wild_boxes"] = coder.decode_single(wild, anchors)
     quality = torch.tensor(np.round(box_iou_64(boxes.numpy(), anchors.numpy()), 6), dtype=torch.float32)
-    found["matched"] = Matcher(0.5, 0.3, allow_low_quality_matches=True)(quality)
-    return {key: value.numpy() for key, value in found.items()}
+    cases["matched"] = Matcher(0.5, 0.3, allow_low_quality_matches=True)(quality)
+    return {key: value.numpy() for key, value in cases.items()}
 
 
 def box_iou_64(boxes, others):
@@ -93,16 +93,14 @@ def box_iou_64(boxes, others):
 
 def proposal_cases(random, anchors) -> dict:
     """Proposals of two images from two levels."""
-    counts, pictures = (4 * 4 * 6, 2 * 2 * 6), 2
+    counts, images = (4 * 4 * 6, 2 * 2 * 6), 2
     network = RegionProposalNetwork(
         None, None, 0.7, 0.3, 256, 0.5, {"training": 30, "testing": 30}, {"training": 20, "testing": 20}, 0.7
     )
-    logits = torch.from_numpy(
-        random.permutation(pictures * sum(counts)).reshape(pictures, -1).astype("float32") / 32 - 4
-    )
-    deltas = torch.from_numpy(coarse(random.normal(0, 0.3, (pictures, sum(counts), 4))))
+    logits = torch.from_numpy(random.permutation(images * sum(counts)).reshape(images, -1).astype("float32") / 32 - 4)
+    deltas = torch.from_numpy(coarse(random.normal(0, 0.3, (images, sum(counts), 4))))
     boxes = torch.stack([BoxCoder((1.0,) * 4).decode_single(each, torch.from_numpy(anchors)) for each in deltas])
-    kept, scores = network.filter_proposals(boxes, logits, [(32, 32)] * pictures, list(counts))
+    kept, scores = network.filter_proposals(boxes, logits, [(32, 32)] * images, list(counts))
     return {
         "objectness": logits.numpy(),
         "rpn_deltas": deltas.numpy(),

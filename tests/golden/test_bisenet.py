@@ -1,4 +1,4 @@
-"""Our BiSeNets answer as the first author's did when bisenet.npz was made, by make_bisenet.py."""
+"""BiSeNet has the outputs of the first author's networks, which make_bisenet.py stored in bisenet.npz."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from keras_lightdet.foreign_weights.assign import assign_tensors
 
 
 @pytest.mark.parametrize("variant", FOLDERS)
-def test_every_part_and_the_whole_are_those_of_the_first_author(variant):
+def test_outputs_of_all_modules_are_those_of_the_first_author(variant):
     network = keras_lightdet.BiSeNet(CLASSES, (*SIZE, 3), variant=variant).network
     modules = {module_of(layer.name, variant): layer for layer in network.layers if layer.weights}
     tensors = draw_state_dict(network, lambda layer: module_of(layer, variant))
     assign_tensors(modules, tensors, source="drawn tensors")
     tapped = keras.Model(network.input, {name: network.get_layer(name).output for name in OUTPUTS})
-    found = tapped(draw_image(*SIZE))
+    actual = tapped(draw_image(*SIZE))
     with np.load(Path(__file__).with_name("bisenet.npz")) as golden:
         expected = golden[variant]
     for name, row in zip(OUTPUTS, expected, strict=True):
-        np.testing.assert_allclose(summarize(name, found[name]), row, rtol=0, atol=1e-4 * row[0], err_msg=name)
+        np.testing.assert_allclose(summarize(name, actual[name]), row, rtol=0, atol=1e-4 * row[0], err_msg=name)

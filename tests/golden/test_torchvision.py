@@ -1,4 +1,4 @@
-"""Parity with torchvision's detection ops, from answers that `make_torchvision.py` has stored."""
+"""Parity with torchvision's detection ops, by the outputs that `make_torchvision.py` stored."""
 
 import importlib.util
 import subprocess
@@ -24,26 +24,26 @@ def golden():
         return dict(file)
 
 
-def assert_close(found, expected):
+def assert_close(actual, expected):
     """Within 1e-4 of the expected values' scale."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("aligned", [False, True])
 def test_roi_align(golden, aligned):
-    found = roi_align(golden["features"], golden["rois"], POOL, STRIDE, sampling_ratio=2, aligned=aligned)
-    assert_close(found, golden[f"roi_align_{'aligned' if aligned else 'plain'}"])
+    actual = roi_align(golden["features"], golden["rois"], POOL, STRIDE, sampling_ratio=2, aligned=aligned)
+    assert_close(actual, golden[f"roi_align_{'aligned' if aligned else 'plain'}"])
 
 
 def test_ps_roi_align(golden):
-    found = ps_roi_align(golden["ps_features"], golden["rois"], POOL, STRIDE, samples=2, reduce="mean", aligned=True)
-    assert_close(found, golden["ps_roi_align"])
+    actual = ps_roi_align(golden["ps_features"], golden["rois"], POOL, STRIDE, samples=2, reduce="mean", aligned=True)
+    assert_close(actual, golden["ps_roi_align"])
 
 
 def test_multilevel_roi_align(golden):
     pyramid = {name: golden[name] for name in ("P2", "P3", "P4")}
-    found = multilevel_roi_align(pyramid, golden["level_rois"], 2, canonical_level=3, canonical_size=28.0)
-    assert_close(found, golden["multilevel"])
+    actual = multilevel_roi_align(pyramid, golden["level_rois"], 2, canonical_level=3, canonical_size=28.0)
+    assert_close(actual, golden["multilevel"])
 
 
 def test_anchors(golden):
@@ -51,23 +51,23 @@ def test_anchors(golden):
 
 
 def test_coding(golden):
-    truth = golden["boxes"][np.arange(len(golden["anchors"])) % 4]
-    assert_close(DeltaCoding().encode(truth, golden["anchors"]), golden["deltas"])
+    boxes = golden["boxes"][np.arange(len(golden["anchors"])) % 4]
+    assert_close(DeltaCoding().encode(boxes, golden["anchors"]), golden["deltas"])
     assert_close(DeltaCoding().decode(golden["wild_deltas"], golden["anchors"]), golden["wild_boxes"])
 
 
 def test_matching(golden):
     boxes = golden["boxes"][None]
-    found = assign_anchors(
+    actual = assign_anchors(
         golden["anchors"], boxes, np.zeros((1, 4), int), np.zeros((1, 4), int), IoUAssigner(0.5, 0.3, True)
     )
     assert {-2, -1, 0, 1, 2, 3} >= set(golden["matched"]) >= {-2, -1, 0}
-    np.testing.assert_array_equal(found[0], golden["matched"])
+    np.testing.assert_array_equal(actual[0], golden["matched"])
 
 
 @pytest.mark.parametrize("images", [1, 2])
 def test_proposals(golden, images):
-    found = propose(
+    actual = propose(
         tf.constant(golden["objectness"][:images]),
         tf.constant(golden["rpn_deltas"][:images]),
         ANCHORS.generate(SIZE),
@@ -75,13 +75,13 @@ def test_proposals(golden, images):
         ProposalSpec(30, 20, 0.7, 1e-3),
         level_counts=ANCHORS.level_counts(SIZE),
     )
-    assert np.all(found["valid"])
-    assert_close(found["boxes"], golden["proposals"][:images])
-    assert_close(found["scores"], golden["proposal_scores"][:images])
+    assert np.all(actual["valid"])
+    assert_close(actual["boxes"], golden["proposals"][:images])
+    assert_close(actual["scores"], golden["proposal_scores"][:images])
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")
-def test_the_stored_answers_are_those_of_torchvision():
-    """In a process of its own: TensorFlow and torch do not always live in one."""
+def test_the_stored_outputs_are_those_of_torchvision():
+    """In a process of its own, because TensorFlow and torch do not always work in one."""
     done = subprocess.run([sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1500:]

@@ -9,7 +9,7 @@ from keras_lightdet.layers import FusedBatchNormalization
 
 
 def pair(dtype="float32"):
-    """Ours and Keras' with the same weights."""
+    """This package's layer and Keras' with the same weights."""
     kinds = (FusedBatchNormalization, keras.layers.BatchNormalization)
     layers = [kind(momentum=0.9, epsilon=1e-3, dtype=dtype) for kind in kinds]
     random = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def test_inference_and_frozen_layers_use_the_moving_statistics():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "float64"])
-def test_the_averages_start_at_the_first_batch(dtype):
+def test_the_moving_averages_are_initialized_by_the_first_batch(dtype):
     random = np.random.default_rng(1)
     first, second = (random.normal(2, 0.3, (3, 5, 4, 6)).astype(np.float32) for _ in range(2))
     layer = FusedBatchNormalization(momentum=0.9, dtype=dtype)
@@ -64,7 +64,7 @@ def test_the_averages_start_at_the_first_batch(dtype):
     np.testing.assert_allclose(layer.moving_variance, 0.9 * variances[0] + 0.1 * variances[1], rtol=rtol)
 
 
-def test_layer_is_rebuilt_by_keras():
+def test_the_layer_is_restored_from_its_config():
     config = keras.saving.serialize_keras_object(FusedBatchNormalization(momentum=0.8))
     again = keras.saving.deserialize_keras_object(config)
     assert isinstance(again, FusedBatchNormalization)
@@ -72,7 +72,7 @@ def test_layer_is_rebuilt_by_keras():
     assert again.synchronized
 
 
-def test_fixed_statistics_serve_in_training_and_gamma_and_beta_are_trained():
+def test_fixed_statistics_are_used_in_training_of_gamma_and_beta():
     x = np.random.default_rng(1).normal(2, 3, (3, 5, 4, 6)).astype("float32")
     ours, theirs = pair()
     ours.fixed_statistics = True

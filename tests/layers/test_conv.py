@@ -8,7 +8,7 @@ from keras_lightdet.layers.conv import StridedPointwiseConv2D
 
 
 def torch_convolution(x, kernel, strides, dilation):
-    """PyTorch's convention in plain loops: the border is `dilation * (side // 2)` on every side."""
+    """PyTorch's convolution by loops: the padding is `dilation * (side // 2)` on every side."""
     side, border = kernel.shape[0], dilation * (kernel.shape[0] // 2)
     padded = np.pad(x, ((border, border), (border, border), (0, 0)))
     reach = dilation * (side - 1) + 1
@@ -23,7 +23,7 @@ def torch_convolution(x, kernel, strides, dilation):
 
 @pytest.mark.parametrize(("side", "strides", "dilation"), [(3, 2, 1), (5, 2, 1), (7, 2, 1), (3, 1, 2), (1, 2, 1)])
 @pytest.mark.parametrize("size", [(8, 11), (9, 10)])
-def test_symmetric_padding_is_pytorchs(side, strides, dilation, size):
+def test_symmetric_padding_is_that_of_pytorch(side, strides, dilation, size):
     random = np.random.default_rng(0)
     inputs = keras.Input((None, None, 2))
     unit = conv_bn_act(
@@ -39,7 +39,7 @@ def test_symmetric_padding_is_pytorchs(side, strides, dilation, size):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("size", [(6, 8), (5, 7)])
-def test_a_strided_pointwise_convolution_is_one_over_every_other_pixel(size, training):
+def test_a_strided_pointwise_convolution_takes_every_other_pixel(size, training):
     random = np.random.default_rng(0)
     inputs = keras.Input((None, None, 8))
     model = keras.Model(inputs, conv_bn_act(inputs, 3, 1, 2, activation=None, name="unit"))
@@ -50,24 +50,24 @@ def test_a_strided_pointwise_convolution_is_one_over_every_other_pixel(size, tra
     np.testing.assert_allclose(layer(x, training=training), x[:, ::2, ::2] @ kernel[0, 0], atol=1e-5)
 
 
-def test_a_strided_pointwise_convolution_is_trained_over_every_other_pixel():
+def test_gradients_of_a_strided_pointwise_convolution_are_those_of_every_other_pixel():
     random = np.random.default_rng(0)
     layer = StridedPointwiseConv2D(3, 1, 2, padding="same", use_bias=False)
     x = random.normal(size=(2, 5, 7, 8)).astype("float32")
     with tf.GradientTape() as tape:
-        given = tf.constant(x)
-        tape.watch(given)
-        out = layer(given, training=True)
+        inputs = tf.constant(x)
+        tape.watch(inputs)
+        out = layer(inputs, training=True)
         loss = tf.reduce_sum(tf.square(out)) / 2
-    to_kernel, to_input = tape.gradient(loss, [layer.kernel.value, given])
-    seen, out, kernel = x[:, ::2, ::2], out.numpy(), layer.kernel.numpy()[0, 0]
-    np.testing.assert_allclose(to_kernel[0, 0], np.einsum("bhwi,bhwo->io", seen, out), rtol=1e-4, atol=1e-4)
+    to_kernel, to_input = tape.gradient(loss, [layer.kernel.value, inputs])
+    strided, out, kernel = x[:, ::2, ::2], out.numpy(), layer.kernel.numpy()[0, 0]
+    np.testing.assert_allclose(to_kernel[0, 0], np.einsum("bhwi,bhwo->io", strided, out), rtol=1e-4, atol=1e-4)
     expected = np.zeros_like(x)
     expected[:, ::2, ::2] = out @ kernel.T
     np.testing.assert_allclose(to_input, expected, atol=1e-5)
 
 
-def test_symmetric_depthwise_padding_is_pytorchs():
+def test_symmetric_depthwise_padding_is_that_of_pytorch():
     random = np.random.default_rng(0)
     inputs = keras.Input((None, None, 2))
     model = keras.Model(
@@ -81,7 +81,7 @@ def test_symmetric_depthwise_padding_is_pytorchs():
         np.testing.assert_allclose(model(x[None])[0, ..., channel : channel + 1], expected, atol=1e-5)
 
 
-def test_no_layer_is_added_where_both_paddings_are_one():
+def test_no_layer_is_added_where_both_paddings_are_equal():
     for options in ({"kernel_size": 3}, {"kernel_size": 1, "strides": 2}, {"kernel_size": 3, "dilation": 2}):
         inputs = keras.Input((8, 8, 2))
         unit = conv_bn_act(inputs, 3, **options, activation=None, name="unit", padding="symmetric")

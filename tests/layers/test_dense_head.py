@@ -1,4 +1,4 @@
-"""The heads over a pyramid: order of the rows, what levels share, and the first scores."""
+"""The heads of a pyramid: order of the rows, layers that levels share, and initial scores."""
 
 import keras
 import numpy as np
@@ -49,7 +49,7 @@ def test_outputs_are_those_of_the_definition_row_by_row(separable, norm):
             layer.set_weights(
                 [np.random.default_rng(len(layer.name)).uniform(0.5, 2, w.shape) for w in layer.get_weights()]
             )
-    found = model(maps)
+    actual = model(maps)
     for part, key, depth in (("box", "box_deltas", 4), ("class", "class_logits", CLASSES)):
         rows = []
         for level in SIDES:
@@ -65,15 +65,15 @@ def test_outputs_are_those_of_the_definition_row_by_row(separable, norm):
             rows += [
                 cells[r, c, depth * a : depth * (a + 1)] for r, c in np.ndindex(*SIDES[level]) for a in range(PER_CELL)
             ]
-        np.testing.assert_allclose(found[key][1], rows, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(actual[key][1], rows, rtol=1e-4, atol=1e-5)
 
 
-def test_first_scores_are_the_prior():
+def test_initial_scores_are_the_prior():
     logits = build()(draw_maps())["class_logits"]
     np.testing.assert_allclose(keras.ops.sigmoid(logits), 0.01, atol=0.005)
 
 
-def test_levels_share_kernels_but_not_norms():
+def test_levels_share_kernels_but_not_batch_norms():
     model = build()
     names = [layer.name for layer in model.layers if layer.weights]
     assert sum("conv" in name and not name.endswith("_bn") for name in names) == 4

@@ -6,13 +6,13 @@ from keras_lightdet.layers import DropBlock
 
 
 def dropped(height, width, block_size, rate=0.1, count=400):
-    """Which values of maps of ones are dropped, `[B, H, W]`, and the maps."""
+    """Returns which values of maps of ones are dropped, `[B, H, W]`, and the maps."""
     maps = np.ones((count, height, width, 1), "float32")
-    found = np.array(DropBlock(rate, block_size, seed=3)(maps, training=True))
-    return found[..., 0] == 0, found[..., 0]
+    actual = np.array(DropBlock(rate, block_size, seed=3)(maps, training=True))
+    return actual[..., 0] == 0, actual[..., 0]
 
 
-def test_squares_are_dropped_whole_and_inside_the_map():
+def test_whole_squares_inside_the_map_are_dropped():
     zeros, _ = dropped(9, 12, 3, rate=0.02)
     inside = np.lib.stride_tricks.sliding_window_view(zeros, (3, 3), axis=(1, 2)).all(axis=(-1, -2))
     covered = np.zeros_like(zeros)
@@ -39,13 +39,13 @@ def test_inference_and_a_rate_of_0_change_nothing():
     assert np.any(np.array(DropBlock(0.5)(x, training=True)) != x)
 
 
-def test_it_is_rebuilt_from_its_config():
+def test_the_layer_is_restored_from_its_config():
     layer = DropBlock(0.2, 5, seed=1)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert (again.rate, again.block_size, again.seed) == (0.2, 5, 1)
 
 
 @pytest.mark.parametrize(("rate", "size"), [(1.0, 7), (-0.1, 7), (0.1, 4), (0.1, 0)])
-def test_other_values_are_refused(rate, size):
+def test_arguments_out_of_range_are_refused(rate, size):
     with pytest.raises(ValueError, match="Expected"):
         DropBlock(rate, size)

@@ -1,4 +1,4 @@
-"""The pyramid against plain loops, on sides that are odd at some level."""
+"""The pyramid against loops, with sides that are odd at some level."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ def halved(height, width):
 
 
 def build(height, width):
-    """The pyramid alone, with weights and biases of all signs."""
+    """A model of the pyramid only, with random weights and biases."""
     inputs, size = {}, (height, width)
     for level, channels in CHANNELS.items():
         inputs[level], size = keras.Input((*size, channels), name=level), halved(*size)
@@ -32,7 +32,7 @@ def lateral(model, level, x):
 
 
 def smooth(model, level, x):
-    """3x3, with a border of zeros."""
+    """A 3x3 convolution with zero padding."""
     kernel, bias = model.get_layer(f"fpn_{level.lower()}_out").get_weights()
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = x.shape[1:3]
@@ -40,28 +40,28 @@ def smooth(model, level, x):
     return sum(parts) + bias
 
 
-def enlarge(x, height, width):
-    """Nearest as PyTorch takes it."""
+def upsample(x, height, width):
+    """PyTorch's nearest interpolation."""
     rows = np.arange(height) * x.shape[1] // height
     columns = np.arange(width) * x.shape[2] // width
     return x[:, rows][:, :, columns]
 
 
 @pytest.mark.parametrize("size", [(8, 12), (7, 9), (5, 14)])
-def test_levels_are_those_of_plain_loops(size):
+def test_levels_are_those_of_loops(size):
     model, maps = build(*size)
-    found = model(maps)
+    actual = model(maps)
     p5 = lateral(model, "P5", maps["P5"])
-    p4 = lateral(model, "P4", maps["P4"]) + enlarge(p5, *maps["P4"].shape[1:3])
-    p3 = lateral(model, "P3", maps["P3"]) + enlarge(p4, *size)
+    p4 = lateral(model, "P4", maps["P4"]) + upsample(p5, *maps["P4"].shape[1:3])
+    p3 = lateral(model, "P3", maps["P3"]) + upsample(p4, *size)
     expected = {level: smooth(model, level, x) for level, x in {"P3": p3, "P4": p4, "P5": p5}.items()}
     expected["P6"] = expected["P5"][:, ::2, ::2]
-    assert list(found) == list(expected)
+    assert list(actual) == list(expected)
     for level, values in expected.items():
-        np.testing.assert_allclose(found[level], values, rtol=0, atol=1e-4 * np.abs(values).max(), err_msg=level)
+        np.testing.assert_allclose(actual[level], values, rtol=0, atol=1e-4 * np.abs(values).max(), err_msg=level)
 
 
-def test_doubling_and_cutting_takes_pytorchs_pixels():
+def test_upsampling_and_cropping_takes_the_pixels_of_pytorch():
     """`floor(i * coarse / fine)` with the ratio in float32, as PyTorch computes it, is `i // 2` for a half map."""
     for fine in range(1, 2000):
         ratio = np.float32(-(-fine // 2)) / np.float32(fine)

@@ -56,7 +56,7 @@ def test_fpn_and_panet_are_the_papers_graphs():
 
 @functools.cache
 def cost_of_table5(name):
-    """Feature network of EfficientDet-D3 in the paper's first version: 5 cells of 160 channels at 896 pixels."""
+    """The feature network of EfficientDet-D3 in the paper's first version: 5 cells of 160 channels at 896 pixels."""
     sides = {"P3": (112, 112, 48), "P4": (56, 56, 136), "P5": (28, 28, 384)}
     features = {level: keras.Input(shape, name=level) for level, shape in sides.items()}
     fusion = FUSIONS[name]
@@ -78,16 +78,16 @@ def cost_of_table5(name):
     ],
 )
 def test_costs_have_the_published_ratios(name, published, counted):
-    base, found = cost_of_table5("repeated_fpn"), cost_of_table5(name)
-    ratios = (found.trainable_parameters / base.trainable_parameters, found.macs / base.macs)
+    base, actual = cost_of_table5("repeated_fpn"), cost_of_table5(name)
+    ratios = (actual.trainable_parameters / base.trainable_parameters, actual.macs / base.macs)
     assert tuple(round(ratio, 3) for ratio in ratios) == counted
     assert published is None or np.allclose(ratios, published, atol=0.036)
     if name == "bifpn_fast":  # 19 weights a cell
-        assert found.trainable_parameters - cost_of_table5("bifpn_sum").trainable_parameters == 5 * 19
+        assert actual.trainable_parameters - cost_of_table5("bifpn_sum").trainable_parameters == 5 * 19
 
 
 def pooled(x, steps, padding):
-    """Maximum of windows of `2^steps + 1`, padded as TensorFlow's "same", or by a pixel on both sides."""
+    """Max pooling of size `2^steps + 1`, padded as TensorFlow's "same", or by a pixel on both sides."""
     stride, window = 2**steps, 2**steps + 1
     height, width = (-(-side // stride) for side in x.shape[:2])
     out = np.empty((height, width, x.shape[2]))
@@ -105,7 +105,7 @@ def pooled(x, steps, padding):
 
 
 def in_numpy(model, features, fusion, width, levels, repeats, padding):
-    """The cells by definition; the weights come from the model's layers, by name."""
+    """Computes the cells by definition; the weights are those of the model's layers, by name."""
 
     def norm(x, name):
         gamma, beta, mean, variance = model.get_layer(name).get_weights()
@@ -159,7 +159,7 @@ def in_numpy(model, features, fusion, width, levels, repeats, padding):
 @pytest.mark.parametrize(
     ("name", "padding"), [*((name, "same") for name in FUSIONS), ("bifpn_fast", "symmetric"), ("panet", "symmetric")]
 )
-def test_every_graph_computes_what_it_says(name, padding):
+def test_every_graph_computes_its_definition(name, padding):
     fusion, width, repeats = FUSIONS[name], 4, 1 + FUSIONS[name].repeated
     random = np.random.default_rng(0)
     sides = {"P3": (19, 34, 4), "P4": (10, 17, 6), "P5": (5, 9, 8)}
@@ -172,28 +172,28 @@ def test_every_graph_computes_what_it_says(name, padding):
         [random.uniform(0.2, 1, w.shape) * random.choice([1, -1], w.shape) ** (w.ndim > 1) for w in model.get_weights()]
     )
     maps = {level: random.normal(0, 1, (1, *shape)).astype("float32") for level, shape in sides.items()}
-    found = model(maps)
-    assert tuple(found) == LEVELS
+    actual = model(maps)
+    assert tuple(actual) == LEVELS
     expected = in_numpy(model, [x[0] for x in maps.values()], fusion, width, LEVELS, repeats, padding)
     for level, values in zip(LEVELS, expected, strict=True):
-        np.testing.assert_allclose(found[level][0], values, rtol=0, atol=2e-5 * np.abs(values).max())
+        np.testing.assert_allclose(actual[level][0], values, rtol=0, atol=2e-5 * np.abs(values).max())
 
 
 @pytest.mark.parametrize(
     ("backbone", "levels"), [(LCNet, ("P3", "P4", "P5", "P6")), (lambda: ResNet(depth=18), ("P2", "P3", "P4", "P5"))]
 )
-def test_any_backbone_and_any_levels_serve(backbone, levels):
+def test_fusions_work_with_any_backbone_and_levels(backbone, levels):
     features = backbone()
     options = {"levels": levels, "width": 8, "repeats": 1, "method": "fast", "activation": "relu"}
     model = keras.Model(features.input, fuse(features.output, bifpn(len(levels)), **options, norm=NORM, name="bifpn"))
-    found = model(np.zeros((1, 96, 64, 3), "float32"))
+    actual = model(np.zeros((1, 96, 64, 3), "float32"))
     strides = [2 ** int(level[1]) for level in levels]
-    assert [tuple(x.shape) for x in found.values()] == [
+    assert [tuple(x.shape) for x in actual.values()] == [
         (1, 96 // s or 1, 64 // s or 1, 8) if s < 64 else (1, 2, 1, 8) for s in strides
     ]
 
 
-def test_weights_of_a_fusion_are_shares():
+def test_a_weighted_fusion_is_a_weighted_mean():
     maps = [np.full((1, 1, 1, 2), value, "float32") for value in (1.0, 10.0, 100.0)]
     fast = WeightedFusion("fast")
     np.testing.assert_allclose(fast(maps), 111 / 3.0001 * np.ones((1, 1, 1, 2)), rtol=1e-6)

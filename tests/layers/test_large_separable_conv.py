@@ -18,7 +18,7 @@ def randomize(model, seed=0):
 
 
 def convolve(maps, kernel, bias):
-    """A "same" convolution of `maps [H, W, C]` by shifted copies."""
+    """A "same" convolution of `maps` `[H, W, C]` by shifted copies."""
     rows, columns = kernel.shape[:2]
     padded = np.pad(maps, ((rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
     height, width = maps.shape[:2]
@@ -44,7 +44,7 @@ def test_it_is_the_sum_of_two_chains_in_opposite_order(activation):
     np.testing.assert_allclose(model(image[None])[0], expected, rtol=1e-4, atol=1e-3)
 
 
-def test_parameters_of_the_paper_and_its_start():
+def test_parameters_and_initial_weights_are_those_of_the_paper():
     """19.49 M from ResNet-101's 2048 channels, 2.05 M from the small backbone's 576."""
     large = build(2048, 256, 490, 15)
     assert large.count_params() == 2 * (15 * 2048 * 256 + 256 + 15 * 256 * 490 + 490)

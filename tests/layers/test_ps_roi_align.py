@@ -21,21 +21,21 @@ FORMS = [("mean", True, "clamp"), ("max", False, "zero"), ("max", False, "clamp"
 def test_it_equals_the_definition_written_as_loops(seed, form, pool_size, samples):
     reduce, aligned, border = form
     features, rois = roi_reference.random_case(seed, channels=2 * pool_size**2)
-    found = ps_roi_align(features, rois, pool_size, 8, samples=samples, reduce=reduce, aligned=aligned, border=border)
+    actual = ps_roi_align(features, rois, pool_size, 8, samples=samples, reduce=reduce, aligned=aligned, border=border)
     expected = roi_reference.align(
         features, rois, pool_size, 8, samples, aligned, reduce=reduce, border=border, position_sensitive=True
     )
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 
-def test_a_bin_reads_its_own_channels():
+def test_a_bin_pools_its_own_channels():
     channels = np.arange(18, dtype="float32")  # (output, row, column) of 2 outputs in 3 x 3 bins
     features = np.broadcast_to(channels, (1, 8, 8, 18))
-    found = np.asarray(ps_roi_align(features, np.float32([[[8, 8, 40, 40]]]), 3, 8))
-    np.testing.assert_allclose(found[0, 0, :, :, 1], [[9, 10, 11], [12, 13, 14], [15, 16, 17]], rtol=1e-6)
+    actual = np.asarray(ps_roi_align(features, np.float32([[[8, 8, 40, 40]]]), 3, 8))
+    np.testing.assert_allclose(actual[0, 0, :, :, 1], [[9, 10, 11], [12, 13, 14], [15, 16, 17]], rtol=1e-6)
 
 
-def test_samples_stand_at_a_quarter_and_three_quarters_of_the_bin():
+def test_samples_are_at_a_quarter_and_three_quarters_of_the_bin():
     y, x = np.meshgrid(np.arange(10.0), np.arange(12.0), indexing="ij")
     ramp = (100 * y + x)[None, ..., None].astype("float32")
     roi = np.float32([[[16, 8, 48, 72]]])  # columns 2..6 and rows 1..9 of the map
@@ -45,7 +45,7 @@ def test_samples_stand_at_a_quarter_and_three_quarters_of_the_bin():
 
 
 @pytest.mark.parametrize("reduce", ["mean", "max"])
-def test_gradients_reach_the_features_alone(reduce):
+def test_gradients_flow_only_to_the_features(reduce):
     features, rois = roi_reference.random_case(5, channels=4, batch=1)
     features, rois = tf.Variable(features), tf.Variable(rois)
     weights = np.random.default_rng(0).normal(size=(1, 3, 2, 2, 1))
@@ -70,7 +70,7 @@ def test_gradients_reach_the_features_alone(reduce):
 
 
 @pytest.mark.parametrize(("reduce", "border"), [("mean", "clamp"), ("max", "zero")])
-def test_xla_and_tflite_give_what_eager_gives(reduce, border):
+def test_xla_and_tflite_compute_the_same_as_eager_mode(reduce, border):
     features, rois = roi_reference.random_case(6, channels=5 * 9, batch=1, rois=8)
 
     def function(tensors):
@@ -85,7 +85,7 @@ def test_xla_and_tflite_give_what_eager_gives(reduce, border):
     np.testing.assert_allclose(TFLiteGraph(content).run(inputs)["pooled"], expected, atol=1e-5)
 
 
-def test_the_layer_serves_maps_of_any_size_and_survives_saving(tmp_path):
+def test_the_layer_supports_maps_of_any_size_and_saving(tmp_path):
     features, rois = roi_reference.random_case(7, channels=18)
     inputs = [keras.Input((None, None, 18)), keras.Input((3, 4))]
     layer = PSRoIAlign(3, 8.0, samples=1, reduce="max", aligned=True, border="zero", name="roi_align")
@@ -96,7 +96,7 @@ def test_the_layer_serves_maps_of_any_size_and_survives_saving(tmp_path):
     np.testing.assert_allclose(again.predict([features, rois], verbose=0), expected, atol=2e-5)
 
 
-def test_arguments_that_make_no_sense_are_refused():
+def test_invalid_arguments_are_refused():
     features, rois = roi_reference.random_case(0, channels=18)
     with pytest.raises(ValueError, match="multiple of 49"):
         ps_roi_align(features, rois, 7, 8)

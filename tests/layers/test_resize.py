@@ -1,4 +1,4 @@
-"""Nearest-neighbor enlargement against NumPy, in training, at inference and as a .tflite."""
+"""Nearest-neighbor upsampling against NumPy, in training, at inference and as a .tflite."""
 
 import keras
 import numpy as np
@@ -24,15 +24,15 @@ def test_every_pixel_is_repeated(factor, training):
     x = tf.constant(MAP)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        found = layer(x, training=training)
-        weights = np.random.default_rng(1).normal(size=found.shape).astype("float32")
-        total = tf.reduce_sum(found * weights)
-    np.testing.assert_array_equal(found, repeated(MAP, factor))
+        actual = layer(x, training=training)
+        weights = np.random.default_rng(1).normal(size=actual.shape).astype("float32")
+        total = tf.reduce_sum(actual * weights)
+    np.testing.assert_array_equal(actual, repeated(MAP, factor))
     summed = weights.reshape(2, 3, factor, 5, factor, 6).sum(axis=(2, 4))
     np.testing.assert_allclose(tape.gradient(total, x), summed, atol=1e-4)
 
 
-def test_a_map_of_any_size_is_enlarged():
+def test_a_map_of_any_size_is_upsampled():
     images = keras.Input((None, None, 6))
     model = keras.Model(images, NearestUpsample2D(4)(images))
     assert model.output_shape == (None, None, None, 6)
@@ -40,7 +40,7 @@ def test_a_map_of_any_size_is_enlarged():
 
 
 @pytest.mark.parametrize("quantize", ["none", "int8"])
-def test_the_delegate_takes_it_whole(quantize):
+def test_the_delegate_supports_all_ops(quantize):
     layer = NearestUpsample2D(4)
     samples = [{"x": MAP[:1]}, {"x": MAP[1:]}]
     content = convert_network(
@@ -53,6 +53,6 @@ def test_the_delegate_takes_it_whole(quantize):
 
 
 @pytest.mark.parametrize("factor", [0, 3, 6])
-def test_other_factors_are_refused(factor):
+def test_factors_other_than_powers_of_two_are_refused(factor):
     with pytest.raises(ValueError, match="power of two"):
         NearestUpsample2D(factor)
