@@ -36,7 +36,7 @@ class KeepBestWeights(keras.callbacks.Callback):
         evaluate_every: Epochs between evaluations; the last epoch is always evaluated.
 
     Raises:
-        ValueError: `evaluate_every` is not positive.
+        ValueError: `evaluate_every` is not positive, or, at the first evaluation, `monitor` is not one of the figures.
     """
 
     def __init__(self, monitor: str, *, best_path: StrPath | None = None, evaluate_every: int = 1):
@@ -58,6 +58,8 @@ class KeepBestWeights(keras.callbacks.Callback):
             return
         with ema_weights(self.model):
             figures = {f"val_{name}": value for name, value in self.evaluate().items()}
+            if self.monitor not in figures:
+                raise ValueError(f"Expected monitor to be one of {sorted(figures)}, got {self.monitor!r}.")
             score = figures[self.monitor]
             if self.best_score is None or score > self.best_score:
                 self.best_score, self.best_epoch = score, epoch

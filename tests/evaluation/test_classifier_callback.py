@@ -50,6 +50,12 @@ def test_worse_weights_do_not_replace_better_ones(model, batches, tmp_path):
     assert callback.get_state() == {"best_score": 1.0, "best_epoch": 1}
 
 
+def test_an_unknown_monitor_is_rejected(model, batches):
+    callback = EvaluateClassifier(batches, best_path=None, monitor="accuracy")
+    with pytest.raises(ValueError, match=r"one of \['val_accuracy', 'val_loss'\], got 'accuracy'"):
+        evaluate(callback, model, CORRECT, 0)
+
+
 def test_a_resumed_run_restores_the_best_score_unless_the_file_is_missing(model, batches, tmp_path):
     path = tmp_path / "best.weights.h5"
     first = EvaluateClassifier(batches, best_path=path)
