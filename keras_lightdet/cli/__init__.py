@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import keras_lightdet
 from keras_lightdet.cli import bench, check, costs, detect, evaluate, export, inspect, models, train
+from keras_lightdet.cli.user_files import import_file
 from keras_lightdet.errors import LightdetError
 
 COMMANDS = {
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["train"]:  # the flags behind the name of the recipe are the recipe's, --help among them
             return train.run(arguments[1:])
         values = vars(build_parser().parse_args(arguments))
+        python_file = values.pop("python_file", None)
+        if python_file is not None:
+            import_file(python_file)
         return COMMANDS[values.pop("command")].run(**values)
     except (LightdetError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

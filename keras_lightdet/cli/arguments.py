@@ -34,13 +34,25 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def add_import_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--import`."""
+    parser.add_argument(
+        "--import",
+        type=file_path,
+        dest="python_file",
+        metavar="FILE",
+        help="a Python file with the builder of the weights, if it is not part of the package",
+    )
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--weights` and `--model`, of which exactly one is required, and `--threads`."""
+    """Adds `--weights` and `--model`, of which exactly one is required, `--import` and `--threads`."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--weights", type=file_path, metavar="FILE", help="a .weights.h5 with its record .weights.json beside it"
     )
     source.add_argument("--model", type=file_path, metavar="FILE", help="a .tflite file written by `lightdet export`")
+    add_import_argument(parser)
     parser.add_argument(
         "--threads", type=positive_int, default=1, metavar="N", help="threads that run a .tflite (default: 1)"
     )

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_lightdet.cli.arguments import add_data_arguments, file_path
+from keras_lightdet.cli.arguments import add_data_arguments, add_import_argument, file_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=file_path, metavar="FILE", help="the .weights.h5 the file was made from, evaluated beside it"
     )
+    add_import_argument(parser)
     parser.add_argument(
         "--max-drop",
         type=float,

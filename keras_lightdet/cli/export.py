@@ -17,6 +17,7 @@ from keras_lightdet.cli.arguments import (
     POSTPROCESS_FORMS,
     QUANTIZE_MODES,
     add_data_arguments,
+    add_import_argument,
     file_path,
     positive_int,
 )
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a .weights.h5 with its record .weights.json beside it",
     )
+    add_import_argument(parser)
     add_data_arguments(parser, required=True, purpose="data set whose images calibrate int8 and are compared")
     parser.add_argument("--output", type=file_path, required=True, metavar="FILE", help="the .tflite file to write")
     parser.add_argument("--quantize", default="int8", choices=QUANTIZE_MODES, help="number format (default: int8)")

@@ -3,9 +3,10 @@
     lightdet train rsanet_voc --demo
     lightdet train rsanet_voc --data-dir my_data --output-dir out --export
     lightdet train rsanet_voc --help
+    lightdet train my_recipe.py --data-dir my_data
 
 `lightdet train NAME` runs the recipe train_NAME.py, or search_spinenet.py, with the flags behind
-the name.
+the name. `lightdet train FILE.py` runs a recipe of your own, a file with a function `main(argv)`.
 """
 
 import argparse
@@ -16,8 +17,11 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
+from keras_lightdet.cli.user_files import import_file
 from keras_lightdet.errors import DataError
+from keras_lightdet.files import expand_user
 
 PACKAGE = "keras_lightdet.recipes"
 _PREFIXES = ("train_", "search_")
@@ -43,7 +47,10 @@ def run(arguments: Sequence[str]) -> int:
         asked_for_help = arguments[:1] in (["-h"], ["--help"])
         print(_help(recipes), file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
-    name = arguments[0].removesuffix(".py").removeprefix("train_").replace("-", "_")
+    path = expand_user(arguments[0])
+    if path.suffix == ".py" and path.is_file():
+        return _run_main(import_file(path), path.name, arguments[1:])
+    name = path.name.removesuffix(".py").removeprefix("train_").replace("-", "_")
     if name not in recipes:
         matches = difflib.get_close_matches(name, recipes, cutoff=0.4) or list(recipes)[:3]
         print(
@@ -52,10 +59,14 @@ def run(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    module = importlib.import_module(f"{PACKAGE}.{recipes[name].stem}")
-    program, sys.argv[0] = sys.argv[0], f"lightdet train {name}"  # the name in the recipe's usage message
+    return _run_main(importlib.import_module(f"{PACKAGE}.{recipes[name].stem}"), name, arguments[1:])
+
+
+def _run_main(recipe: ModuleType, name: str, flags: Sequence[str]) -> int:
+    """Calls the recipe's `main`; usage messages have the command that was typed."""
+    program, sys.argv[0] = sys.argv[0], f"lightdet train {name}"
     try:
-        return module.main(list(arguments[1:])) or 0
+        return recipe.main(list(flags)) or 0
     finally:
         sys.argv[0] = program
 

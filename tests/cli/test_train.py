@@ -70,3 +70,13 @@ def test_all_recipes_of_the_package_have_a_summary():
     assert {"rsanet_voc", "search_spinenet", "backbone_imagenet"} <= set(recipes)
     for path in recipes.values():
         assert train._summary(path).endswith("."), path
+
+
+def test_a_file_is_run_as_a_recipe(run, recipes, tmp_path):
+    path = tmp_path / "train_rsanet_voc.py"
+    path.write_text(RECIPE.format(name="mine", summary="A copy.", code=None))
+    assert run("train", str(path), "--demo") == "mine ['--demo'] lightdet train train_rsanet_voc.py\n"
+
+
+def test_a_missing_file_is_no_recipe(run, recipes, tmp_path):
+    assert "Expected a recipe" in run("train", str(tmp_path / "missing.py"), code=2)
