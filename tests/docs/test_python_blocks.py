@@ -9,7 +9,7 @@ from small_detector import small_rsanet
 from source_tree import relative
 
 import keras_lightdet
-from keras_lightdet.data import SceneSpec, draw_classification_scenes, draw_scenes, draw_segmentation_scenes
+from keras_lightdet.data import SceneSpec, draw_classification_scenes, draw_detection_scenes, draw_segmentation_scenes
 
 PAGES = [path for path in documents() if blocks(path, "python")]
 SCENES = SceneSpec(sides=(96, 128), objects=(2, 4), object_sides=(24, 60))
@@ -19,10 +19,14 @@ SCENES = SceneSpec(sides=(96, 128), objects=(2, 4), object_sides=(24, 60))
 def workspace(tmp_path_factory):
     """A folder with the files that the documents name."""
     folder = tmp_path_factory.mktemp("workspace")
-    draw_scenes(folder / "my_images", {"trainval": 24, "test": 8}, spec=SCENES)
+    draw_detection_scenes(folder / "my_images", {"trainval": 24, "test": 8}, spec=SCENES)
     draw_segmentation_scenes(folder / "my_labels", {"train": 8, "val": 4}, spec=SCENES)
     draw_classification_scenes(folder / "my_classes", {"train": 4, "val": 2})
     shutil.copy(next((folder / "my_images" / "JPEGImages").iterdir()), folder / "street.jpg")
+    for name, content in (("images/a.jpg", None), ("labels/a.txt", "0 0.5 0.5 0.2 0.4\n1 0.3 0.3 0.1 0.1\n")):
+        path = folder / "text_labels" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(content) if content else shutil.copy(folder / "street.jpg", path)
     names = keras_lightdet.load_data(folder / "my_images", "trainval").class_names
     detector = small_rsanet(class_names=names)
     keras_lightdet.weights.save_weights(detector, folder / "runs" / "rsanet_voc" / "best.weights.h5")
