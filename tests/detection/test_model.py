@@ -49,6 +49,12 @@ def test_the_second_stage_is_found_by_its_layers_not_by_names():
         )
 
 
+@pytest.mark.parametrize("build", [small_rsanet, small_thundernet])
+def test_the_backbone_is_an_attribute(build):
+    model = build()
+    assert model.backbone is model.layers[0].get_layer("backbone")
+
+
 def test_weight_files_store_the_networks_in_order_not_by_attribute(tmp_path):
     model = small_thundernet()
     model.save_weights(tmp_path / "last.weights.h5")
