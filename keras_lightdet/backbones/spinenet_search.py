@@ -34,7 +34,7 @@ def draw_blocks(random: np.random.Generator) -> Blocks:
     blocks = []
     for index, level in enumerate([*levels, *outputs]):
         output = index >= len(levels)
-        blocks.append(Block(level, _draw_kind(random), _draw_parents(index, output, random), output))
+        blocks.append(Block(level, _draw_kind(random), _draw_parents(index, random, output=output), output))
     return tuple(blocks)
 
 
@@ -50,7 +50,7 @@ def mutate(blocks: Blocks, random: np.random.Generator) -> Blocks:
         mutated[index] = block._replace(level=mutated[other].level)
         mutated[other] = mutated[other]._replace(level=block.level)
     elif change == "parents":
-        mutated[index] = block._replace(parents=_draw_parents(index, block.output, random))
+        mutated[index] = block._replace(parents=_draw_parents(index, random, output=block.output))
     elif change == "kind":
         mutated[index] = block._replace(kind=KINDS[1 - KINDS.index(block.kind)])
     else:
@@ -110,7 +110,7 @@ def _draw_kind(random: np.random.Generator) -> str:
     return KINDS[random.integers(len(KINDS))]
 
 
-def _draw_parents(index: int, output: bool, random: np.random.Generator) -> tuple[int, int]:
+def _draw_parents(index: int, random: np.random.Generator, *, output: bool) -> tuple[int, int]:
     """Returns two blocks before block `index` of the scale-permuted network, the stem's included."""
     before = STEM_BLOCKS + index
     first = 0 if output else max(0, before - RECENT)

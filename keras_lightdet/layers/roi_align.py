@@ -40,7 +40,8 @@ def roi_align(
         ValueError: `pool_size` or `sampling_ratio` below 1.
     """
     _, height, width, channels = ops.shape(features)
-    x_min, y_min, x_max, y_max = _clip_bounds(roi_bounds(ops.reshape(rois, (-1, 4)), stride, aligned=aligned), aligned)
+    bounds = roi_bounds(ops.reshape(rois, (-1, 4)), stride, aligned=aligned)
+    x_min, y_min, x_max, y_max = _clip_bounds(bounds, aligned=aligned)
     y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=sampling_ratio)
     x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=sampling_ratio)
     start = batch_indices(rois) * (height * width)
@@ -92,7 +93,7 @@ def multilevel_roi_align(
     start = of_each_roi([sum(counts[:index]) for index in range(len(counts))])
     start = start + batch_indices(rois) * sum(counts)
     bounds = roi_bounds(flat_rois, of_each_roi([2.0**level for level in levels]), aligned=aligned)
-    x_min, y_min, x_max, y_max = _clip_bounds(bounds, aligned)
+    x_min, y_min, x_max, y_max = _clip_bounds(bounds, aligned=aligned)
     y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=sampling_ratio)
     x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=sampling_ratio)
     flat = [ops.reshape(level, (-1, count, channels)) for level, count in zip(pyramid.values(), counts, strict=True)]
@@ -115,7 +116,7 @@ def _level_indices(rois: Tensor, levels: Sequence[int], canonical_level: int, ca
     return index
 
 
-def _clip_bounds(bounds: Bounds, aligned: bool) -> Bounds:
+def _clip_bounds(bounds: Bounds, *, aligned: bool) -> Bounds:
     """Extends regions to at least one pixel of the map, unless they are aligned."""
     if aligned:
         return bounds
