@@ -72,7 +72,7 @@ def run(
         boxes = load_detection_split(data_dir, format, loaded.class_names, evaluation=True, split=split)
         num_images, results = len(boxes), _evaluate_detector(loaded, boxes, batch_size)
     elif isinstance(loaded, Classifier):
-        images = load_classification(data_dir, split or "val")
+        images = load_classification(data_dir, split or "val", class_names=loaded.class_names)
         num_images = len(images.records)
         results = {"classification": evaluate_classification(loaded, images, batch_size)}
     else:
