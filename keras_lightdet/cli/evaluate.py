@@ -60,7 +60,7 @@ def run(
     """Prints the scores and writes them to `output`."""
     from keras_lightdet.classification import Classifier
     from keras_lightdet.cli.loading import load_detection_split, load_segmentation_split, load_tflite
-    from keras_lightdet.data.classification import load_classification
+    from keras_lightdet.data import load_classification
     from keras_lightdet.deploy import TFLiteDetector
     from keras_lightdet.detection import DetectorModel
     from keras_lightdet.evaluation import class_table, evaluate_classification, result_as_data

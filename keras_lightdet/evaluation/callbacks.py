@@ -7,8 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.data.detection import DetectionData
-from keras_lightdet.data.segmentation import SegmentationData
+from keras_lightdet.data import DetectionData, SegmentationData
 from keras_lightdet.detection import Detections
 from keras_lightdet.errors import DataError
 from keras_lightdet.evaluation.coco_result import CocoResult

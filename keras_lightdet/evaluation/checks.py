@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_lightdet.data.detection import DetectionData, ImageRecord
+from keras_lightdet.data import DetectionData, ImageRecord
 from keras_lightdet.detection import Detections
 from keras_lightdet.errors import DataError
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_lightdet.classification import Classifier
 from keras_lightdet.classification.model import DEFAULT_SIZE
-from keras_lightdet.data.classification import ClassificationData, classification_eval_batches
+from keras_lightdet.data import ClassificationData, classification_eval_batches
 from keras_lightdet.evaluation.checks import check_class_names
 from keras_lightdet.evaluation.confusion import confusion_matrix, divide, nan_mean
 from keras_lightdet.evaluation.results import Columns

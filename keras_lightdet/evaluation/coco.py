@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras_lightdet.data.detection import DetectionData
+from keras_lightdet.data import DetectionData
 from keras_lightdet.detection import Detections
 from keras_lightdet.errors import DataError
 from keras_lightdet.evaluation.checks import check_evaluation_input, join_arrays

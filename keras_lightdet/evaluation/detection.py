@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
-from keras_lightdet.data.detection import DetectionData, detection_eval_batches
+from keras_lightdet.data import DetectionData, detection_eval_batches
 from keras_lightdet.detection import Detections, DetectorModel, to_detections
 from keras_lightdet.evaluation.checks import check_class_names
 from keras_lightdet.evaluation.coco import evaluate_coco

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.data.segmentation import SegmentationData
+from keras_lightdet.data import SegmentationData
 from keras_lightdet.evaluation.checks import check_class_names
 from keras_lightdet.evaluation.confusion import confusion_matrix, divide, nan_mean
 from keras_lightdet.evaluation.results import Columns

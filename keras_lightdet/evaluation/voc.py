@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_lightdet.data.detection import DetectionData, ImageRecord
+from keras_lightdet.data import DetectionData, ImageRecord
 from keras_lightdet.detection import Detections
 from keras_lightdet.evaluation.checks import check_evaluation_input, join_arrays
 from keras_lightdet.evaluation.curves import PrecisionRecall, area_ap, eleven_point_ap, precision_recall

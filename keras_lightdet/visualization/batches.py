@@ -5,9 +5,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from keras_lightdet.data.augmentation import AugmentSpec, SegmentationAugmentSpec
-from keras_lightdet.data.detection import DetectionData, detection_train_batches
-from keras_lightdet.data.segmentation import SegmentationData, segmentation_train_batches
+from keras_lightdet.data import (
+    AugmentSpec,
+    DetectionData,
+    SegmentationAugmentSpec,
+    SegmentationData,
+    detection_train_batches,
+    segmentation_train_batches,
+)
 from keras_lightdet.types import Size
 from keras_lightdet.visualization.boxes import draw_detection
 from keras_lightdet.visualization.masks import draw_segmentation, present_classes

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from keras_lightdet.data.detection import DetectionData, ImageRecord
-from keras_lightdet.data.segmentation import SegmentationData
+from keras_lightdet.data import DetectionData, ImageRecord, SegmentationData
 from keras_lightdet.errors import DataError
 from keras_lightdet.files import StrPath, expand_user
 from keras_lightdet.images import read_image

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from keras_lightdet import backbones
-from keras_lightdet.data import load_data, load_segmentation
-from keras_lightdet.data.classification import load_classification
+from keras_lightdet.data import load_classification, load_data, load_segmentation
 from keras_lightdet.data.synthetic_scenes import draw_classification_scenes
 from keras_lightdet.evaluation import (
     evaluate_classification,

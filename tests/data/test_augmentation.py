@@ -10,7 +10,7 @@ from data_trees import paint, painted_box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data import AugmentSpec
 from keras_lightdet.data.augmentation.plan import (
     CropOps,
     GroupBoxes,

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from augmented_groups import NO_CHANGE, augment, pixels, plan, record
 
-from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data import AugmentSpec
 from keras_lightdet.data.augmentation.colors import Colors, change_colors, draw_colors
 
 SEEDS = range(12)

@@ -12,7 +12,7 @@ from data_trees import paint, painted_box
 from PIL import Image
 from shared_data import shared_data
 
-from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data import AugmentSpec
 from keras_lightdet.data.detection.batches import eval_batches, steps_per_epoch, train_batches
 from keras_lightdet.data.detection.loading import load_data
 from keras_lightdet.data.detection.records import DetectionData, ImageRecord

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from data_trees import paint
 
-from keras_lightdet.data.augmentation import AugmentSpec
+from keras_lightdet.data import AugmentSpec
 from keras_lightdet.data.augmentation.pixels import make_images
 from keras_lightdet.data.augmentation.plan import plan_images
 from keras_lightdet.data.detection.records import ImageRecord
