@@ -38,10 +38,11 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture
 def short_fit(monkeypatch):
-    """Shortens every training to one step."""
+    """Shortens every training to one step, run eagerly: tracing a graph takes longer than the step."""
     fit = keras.Model.fit
 
     def fit_one_step(self, *args, **options):
+        self.run_eagerly = True
         return fit(self, *args, **{**options, "epochs": 1, "steps_per_epoch": 1, "verbose": 0})
 
     monkeypatch.setattr(keras.Model, "fit", fit_one_step)

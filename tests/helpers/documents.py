@@ -43,7 +43,11 @@ def blocks(path: Path, language: str | None = None) -> list[Block]:
 
 
 def package_names(text: str) -> set[str]:
-    """Returns the dotted names of the package that a text uses, such as "keras_lightdet.data.load_voc"."""
+    """Returns the dotted names of the package that a text uses, such as "keras_lightdet.data.load_voc".
+
+    Import statements are left out.
+    """
+    text = re.sub(r"^(from|import) keras_lightdet.*$", "", text, flags=re.M)
     return set(re.findall(r"(?<![\w/.-])keras_lightdet(?:\.[A-Za-z_]\w*)+(?![\w/-])", text))
 
 
