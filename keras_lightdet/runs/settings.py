@@ -41,10 +41,9 @@ def flag(help: str, default: Any = dataclasses.MISSING, **options: Any) -> Any:
 
 def positive_int(text: str) -> int:
     """Parses an integer of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(f"Expected 1 or more, got {text}.")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"Expected an integer of at least 1, got {text!r}.")
+    return int(text)
 
 
 def weights_path(text: str) -> str:
@@ -141,8 +140,9 @@ class RunSettings:
         return [(round(scale * height), round(scale * width)) for scale in scales]
 
     def identity(self) -> dict[str, Any]:
-        """Returns the settings that a resumed run must have in common with the interrupted one."""
-        return {key: value for key, value in vars(self).items() if key not in NOT_IDENTIFYING}
+        """Returns the settings that a resumed run must have in common with the interrupted one, fit for JSON."""
+        values = {key: value for key, value in vars(self).items() if key not in NOT_IDENTIFYING}
+        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A small net with all that a checkpoint must carry, trained in a process of its own that tests may kill."""
+"""A small network with every kind of state that a checkpoint holds, trained in a process that tests may kill."""
 
 import json
 import multiprocessing
@@ -19,7 +19,7 @@ PROCESSES.set_forkserver_preload(["tensorflow", "keras"])
 
 
 def make_model(epochs, *, ballast=0, **compile_options):
-    """A net with BatchNormalization, dropout, weight averaging, Adam and a schedule."""
+    """Builds a network with BatchNormalization, dropout, averaged weights, Adam and a schedule."""
     keras.utils.set_random_seed(SEED)
     inputs = keras.Input((SIDE, SIDE, 3))
     x = keras.layers.Conv2D(8, 3, strides=2, use_bias=False)(inputs)
@@ -41,7 +41,7 @@ def make_model(epochs, *, ballast=0, **compile_options):
 
 
 def make_data(step):
-    """Batches that follow from the seed and the step alone."""
+    """Returns batches that depend on the seed and the step only."""
 
     def make_batch(index):
         seed = tf.stack([tf.constant(SEED, tf.int64), index])
@@ -52,7 +52,7 @@ def make_data(step):
 
 
 class StopAt(keras.callbacks.Callback):
-    """Ends the run before a batch, as the kernel would (`kill`) or by an exception."""
+    """Ends the run before a batch, by SIGKILL (`kill`) or by an exception."""
 
     def __init__(self, epoch, batch, *, kill):
         super().__init__()
@@ -69,7 +69,7 @@ class StopAt(keras.callbacks.Callback):
 
 
 class LossLog(keras.callbacks.Callback):
-    """Keeps every epoch's logs to the last bit; a stateful callback."""
+    """A stateful callback that stores the logs of every epoch to the last bit."""
 
     def __init__(self, path):
         super().__init__()
@@ -90,7 +90,7 @@ class LossLog(keras.callbacks.Callback):
 
 
 def train(folder, *, epochs=6, resume=False, every_seconds=None, stop_at=None, kill=False, replicas=1, **options):
-    """Trains in `folder`, whose `log.json` appears at the end."""
+    """Trains in `folder` and writes `log.json` at the end."""
     scope = nullcontext()
     if replicas > 1:
         devices = [tf.config.LogicalDeviceConfiguration()] * replicas
@@ -114,7 +114,7 @@ def train(folder, *, epochs=6, resume=False, every_seconds=None, stop_at=None, k
 
 
 def train_in_process(folder, **options):
-    """Runs `train` in a process of its own to its end, and returns the exit code: -9 if it was killed."""
+    """Runs `train` in a process, and returns the exit code: -9 if it was killed."""
     folder.mkdir(exist_ok=True)
     process = PROCESSES.Process(target=train, args=(str(folder),), kwargs=options)
     process.start()

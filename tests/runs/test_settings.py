@@ -1,12 +1,14 @@
 """Settings resolve from flags, the defaults of a recipe and those of its demo."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from keras_lightdet.runs import ClassificationSettings, RunSettings, SegmentationSettings, parse_settings, run_config
 from keras_lightdet.runs.settings import NOT_IDENTIFYING
+from keras_lightdet.runs.spinenet import SpineNetSettings
 
 DEFAULTS = {
     "epochs": 12,
@@ -53,7 +55,7 @@ def test_a_leading_tilde_is_the_home_folder(monkeypatch):
         (["--demo", "--data-dir", "d"], "--demo draws its own data"),
         (["--weights", "a", "--weights-backbone", "b"], "--weights has a backbone"),
         (["--input-size", "1", "2", "3"], "one side, or height and width, got 3 numbers"),
-        (["--epochs", "0"], "argument --epochs: invalid positive_int value: '0'"),
+        (["--epochs", "0"], "argument --epochs: Expected an integer of at least 1, got '0'."),
         (["--variant", "tiny"], "unrecognized arguments: --variant tiny"),
     ],
 )
@@ -100,3 +102,10 @@ def test_a_run_is_identified_by_the_settings_that_change_its_training(monkeypatc
     assert not set(config) & set(NOT_IDENTIFYING)
     assert config["data"] == [2, 1] and config["classes"] == ("thing",) and config["scales"] == (0.5, 2.0)
     assert (config["epochs"], config["input_size"], config["seed"]) == (12, (416, 416), 0)
+
+
+def test_a_path_among_the_settings_is_text_in_the_identity():
+    settings = SpineNetSettings(
+        output_dir=Path("out"), epochs=1, batch_size=2, input_size=(64, 64), graph=Path("found.json")
+    )
+    assert json.loads(json.dumps(settings.identity()))["graph"] == "found.json"

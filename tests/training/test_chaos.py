@@ -1,4 +1,4 @@
-"""Kills a run again and again at random, in saves too; it must always start again and end as the unbroken one."""
+"""A run that is killed repeatedly at random moments, also while it saves, resumes and equals an uninterrupted one."""
 
 import os
 import random
@@ -23,7 +23,7 @@ def newest(folder):
     return next((path.name for path in list_checkpoints(folder / "last")), None)
 
 
-def live_and_die(folder, options, rng, kind):
+def start_and_kill(folder, options, rng, kind):
     """Starts the run and kills it; returns its exit code (-9 if it was killed) and whether that hit a save."""
     process = PROCESSES.Process(target=train, args=(str(folder),), kwargs={**options, "resume": True})
     process.start()
@@ -34,7 +34,7 @@ def live_and_die(folder, options, rng, kind):
             before = newest(folder)
             wait_for(process, lambda before=before: newest(folder) != before)
         if kind == "save":
-            stop_in_a_save(process, folder, rng)
+            pause_in_a_save(process, folder, rng)
         else:
             time.sleep(rng.uniform(0, 0.1))
     process.kill()
@@ -42,8 +42,8 @@ def live_and_die(folder, options, rng, kind):
     return process.exitcode, is_saving(folder)
 
 
-def stop_in_a_save(process, folder, rng):
-    """Halts the run at a random moment of a save; a save that was over by then is not the one."""
+def pause_in_a_save(process, folder, rng):
+    """Pauses the run at a random moment of a save; retries if the save has ended by then."""
     while process.is_alive():
         wait_for(process, lambda: is_saving(folder))
         time.sleep(rng.uniform(0, 0.01))
@@ -62,14 +62,14 @@ def wait_for(process, condition):
 
 
 def run_with_kills(tmp_path, kills, epochs):
-    """Returns how many kills hit a save; every start must have been of use and the end bit-equal."""
+    """Returns the number of kills that hit a save; every start must make progress, and the result be bit-equal."""
     options = {"epochs": epochs, "every_seconds": 0, "ballast": BALLAST}
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     assert train_in_process(straight, epochs=epochs, ballast=BALLAST) == 0
     killed.mkdir()
     rng = random.Random(kills)
-    ends = [live_and_die(killed, options, rng, KINDS[index % 3]) for index in range(kills)]
-    assert [code for code, _ in ends] == [-9] * kills, "a start was of no use, or the run ended before its kills"
+    ends = [start_and_kill(killed, options, rng, KINDS[index % 3]) for index in range(kills)]
+    assert [code for code, _ in ends] == [-9] * kills, "a start made no progress, or the run ended before it was killed"
     assert train_in_process(killed, resume=True, **options) == 0
     assert read_log(killed) == read_log(straight)
     return sum(hit for _, hit in ends)

@@ -59,7 +59,7 @@ def test_two_are_kept_and_the_newest_is_restored(trained, directory):
         np.testing.assert_array_equal(got, expected)
 
 
-def test_an_empty_folder_is_no_checkpoint(tmp_path):
+def test_an_absent_folder_has_no_checkpoint(tmp_path):
     assert restore(make_model(), tmp_path / "absent") is None
 
 
@@ -83,7 +83,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_checkpoint_is_named_and_the_one_before_taken(directory, damage, caplog):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_restored(directory, damage, caplog):
     DAMAGES[damage](directory / "step-00000006")
     state = restore(make_model(), directory, CONFIG)
     assert (state.step, state.epoch) == (4, 2)
@@ -91,7 +91,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_taken(directory, damage,
 
 
 @pytest.mark.parametrize("position", range(0, 1000, 37))
-def test_any_flipped_byte_is_noticed(directory, position):
+def test_any_flipped_byte_is_detected(directory, position):
     folder = directory / "step-00000006"
     for path in folder.iterdir():
         content = bytearray(path.read_bytes())
@@ -104,7 +104,7 @@ def test_any_flipped_byte_is_noticed(directory, position):
     read_checkpoint(folder)
 
 
-def test_training_goes_on_over_a_damaged_checkpoint_and_replaces_it(trained, directory):
+def test_training_resumes_before_a_damaged_checkpoint_and_replaces_it(trained, directory):
     flip_a_byte(directory / "step-00000006" / "variables.npz")
     model = make_model()
     checkpoint = TrainingCheckpoint(directory, run_config=CONFIG)
@@ -162,7 +162,7 @@ def test_non_finite_weights_are_not_saved(directory):
     assert [folder.name for folder in list_checkpoints(directory)] == ["step-00000006", "step-00000004"]
 
 
-def test_leftovers_of_killed_saves_go_with_the_next_one(tmp_path):
+def test_leftovers_of_killed_saves_are_removed_by_the_next_one(tmp_path):
     for name in (".saving-step-00000009", ".dropped-step-00000001"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "variables.npz").write_bytes(b"half")
@@ -186,7 +186,7 @@ def test_the_state_is_json_that_a_person_can_read(directory):
 
 
 class Score(keras.callbacks.Callback):
-    """Remembers how often it was asked."""
+    """Counts its calls."""
 
     def __init__(self):
         super().__init__()

@@ -80,7 +80,7 @@ def test_nan_stops_the_run_and_names_the_images(tmp_path, place, steps_per_execu
     np.testing.assert_array_equal(fresh.dense.kernel.numpy(), model.dense.kernel.numpy())
 
 
-def test_a_new_fit_lets_a_halted_model_train(tmp_path):
+def test_a_new_fit_clears_the_halted_state(tmp_path):
     model = Line()
     model.compile(keras.optimizers.SGD(0.1))
     model.halted.assign(True)

@@ -41,7 +41,7 @@ class Terminal(io.StringIO):
 
 
 def run_epochs(callback, model, clock, *, first, last, epochs, first_batch=0, steps=4):
-    """Ten seconds a step and five for the evaluation at an epoch's end."""
+    """Steps take ten seconds, the evaluation at the end of an epoch five."""
     callback.set_model(model)
     callback.set_params({"epochs": epochs, "steps": steps})
     for epoch in range(first, last):
@@ -55,7 +55,7 @@ def run_epochs(callback, model, clock, *, first, last, epochs, first_batch=0, st
         first_batch = 0
 
 
-def test_epoch_line_has_all_and_the_time_left(clock, model):
+def test_epoch_line_has_all_values_and_the_remaining_time(clock, model):
     stream = io.StringIO()
     run_epochs(ProgressLines(stream=stream, seconds_between_lines=1e9), model, clock, first=0, last=2, epochs=10)
     # After epoch 1: 3 timed steps in 35 s, 36 steps left: 420 s. After epoch 2: 7 in 80 s, 32 left: 366 s.
@@ -65,7 +65,7 @@ def test_epoch_line_has_all_and_the_time_left(clock, model):
     ]
 
 
-def test_lines_within_an_epoch_come_at_the_interval_where_no_terminal_is(clock, model):
+def test_lines_within_an_epoch_are_printed_at_the_interval_without_a_terminal(clock, model):
     stream = io.StringIO()
     run_epochs(ProgressLines(stream=stream, seconds_between_lines=20), model, clock, first=0, last=1, epochs=2)
     assert re.findall(r"(\d)/4 .* (ETA .*)", stream.getvalue()) == [("2", "ETA 60 s"), ("4", "ETA 40 s")]
@@ -78,7 +78,7 @@ def test_a_resumed_epoch_counts_only_its_own_steps(clock, model):
     assert stream.getvalue().endswith("25 s  ETA 60 s\n")  # One timed step in 15 s, four left.
 
 
-def test_on_a_terminal_one_line_moves(clock, model):
+def test_on_a_terminal_one_line_is_updated(clock, model):
     stream = Terminal()
     run_epochs(ProgressLines(stream=stream), model, clock, first=0, last=1, epochs=1)
     assert stream.getvalue().count("\r") == 5 and stream.getvalue().count("\n") == 1
@@ -103,7 +103,7 @@ def test_metrics_file_has_history_best_and_time(clock, model, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["metrics.json"]
 
 
-def test_metrics_file_survives_a_restart_in_mid_epoch(clock, model, tmp_path):
+def test_metrics_file_continues_after_a_restart_within_an_epoch(clock, model, tmp_path):
     path = tmp_path / "metrics.json"
     log = RunLog(path)
     run_epochs(log, model, clock, first=0, last=1, epochs=2)
@@ -122,7 +122,7 @@ def test_metrics_file_survives_a_restart_in_mid_epoch(clock, model, tmp_path):
     assert written["best"]["epoch"] == 2
 
 
-def test_a_score_that_is_no_number_is_null_and_never_the_best(clock, model, tmp_path):
+def test_a_nan_metric_is_null_and_never_the_best(clock, model, tmp_path):
     log = RunLog(tmp_path / "metrics.json")
     log.set_model(model)
     log.on_epoch_begin(0)

@@ -1,4 +1,4 @@
-"""A whole detector, whose layers share tensors many times over, must resume to the last bit too."""
+"""A detector, whose layers share many tensors, resumes to the last bit."""
 
 import json
 
@@ -14,7 +14,7 @@ from small_detector_run import EPOCHS, train_in_process
     ],
     ids=["tiny", "whole"],
 )
-def test_detector_killed_in_mid_epoch_ends_as_the_unbroken_run(tmp_path, options):
+def test_detector_killed_within_an_epoch_equals_the_uninterrupted_run(tmp_path, options):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     for folder in (straight, killed):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""A run that was stopped must end as the unbroken one does, to the last bit."""
+"""A resumed run equals an uninterrupted one to the last bit."""
 
 import keras
 import pytest
@@ -6,29 +6,29 @@ from small_run import read_log, train, train_in_process
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unbroken")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
     assert train_in_process(folder) == 0
     return read_log(folder)
 
 
-def test_losses_fall_and_every_epoch_is_logged(unbroken):
-    losses = [float.fromhex(epoch["loss"]) for epoch in unbroken["epochs"]]
+def test_losses_fall_and_every_epoch_is_logged(uninterrupted):
+    losses = [float.fromhex(epoch["loss"]) for epoch in uninterrupted["epochs"]]
     assert len(losses) == 6 and losses[-1] < losses[0] / 3
 
 
 @pytest.mark.parametrize(
     "stop", [{"stop_at": (3, 0)}, {"stop_at": (2, 4), "every_seconds": 0}], ids=["epoch", "mid-epoch"]
 )
-def test_killed_and_resumed_run_equals_the_unbroken_one(unbroken, tmp_path, stop):
+def test_killed_and_resumed_run_equals_the_uninterrupted_one(uninterrupted, tmp_path, stop):
     assert train_in_process(tmp_path, kill=True, **stop) == -9
     assert train_in_process(tmp_path, resume=True) == 0
-    assert read_log(tmp_path) == unbroken
+    assert read_log(tmp_path) == uninterrupted
 
 
-def test_resume_without_checkpoint_starts_and_a_finished_run_returns(unbroken, tmp_path):
-    assert train_in_process(tmp_path, resume=True) == 0  # as the unbroken one: a process keeps what others have set
-    assert read_log(tmp_path) == unbroken
+def test_resume_without_checkpoint_starts_and_a_finished_run_returns(uninterrupted, tmp_path):
+    assert train_in_process(tmp_path, resume=True) == 0  # a process, as other tests change global settings
+    assert read_log(tmp_path) == uninterrupted
     (tmp_path / "log.json").unlink()
     assert train_in_process(tmp_path, resume=True) == 0
     assert not (tmp_path / "log.json").exists()

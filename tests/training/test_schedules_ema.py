@@ -20,18 +20,18 @@ from keras_lightdet.training.schedules import warmup_cosine, warmup_poly, warmup
         (5000, 1e-6),
     ],
 )
-def test_warm_up_is_a_line_and_the_rest_a_cosine(step, rate):
+def test_warmup_is_linear_and_the_rest_a_cosine(step, rate):
     assert float(warmup_cosine(1e-3, 1000, 100)(step)) == pytest.approx(rate, rel=1e-4)
 
 
-def test_schedule_without_warm_up_starts_at_the_peak_and_survives_serialization():
+def test_cosine_without_warmup_starts_at_the_peak_and_is_serializable():
     schedule = warmup_cosine(0.1, 10, final=0.01)
     copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
     assert [float(copy(s)) for s in (0, 5, 10)] == pytest.approx([0.1, 0.055, 0.01], rel=1e-5)
 
 
 @pytest.mark.parametrize("arguments", [(1e-3, 10, 10), (1e-3, 10, -1), (0.0, 10, 1), (1e-7, 10, 1)])
-def test_schedule_refuses_nonsense(arguments):
+def test_cosine_refuses_wrong_arguments(arguments):
     with pytest.raises(ValueError, match="Expected 0 <="):
         warmup_cosine(*arguments)
 
@@ -50,18 +50,18 @@ def test_schedule_refuses_nonsense(arguments):
         (10**6, 0.0001),
     ],
 )
-def test_drops_are_tenths_after_a_line(step, rate):
+def test_drops_to_a_tenth_follow_the_warmup(step, rate):
     assert float(warmup_step(0.01, (1900, 2500), 500)(step)) == pytest.approx(rate, rel=1e-5)
 
 
-def test_a_drop_within_the_warm_up_counts_from_its_step_on():
-    """At step 4 of 10: half of (1/2 + 1/2 * 4/10) = 0.35; without warm-up the peak stands at once."""
+def test_a_drop_within_the_warmup_applies_from_its_step_on():
+    """At step 4 of 10: half of (1/2 + 1/2 * 4/10) = 0.35; without warm-up it starts at the peak."""
     schedule = warmup_step(1.0, (4,), 10, factor=0.5, warmup_start=0.5)
     assert [float(schedule(step)) for step in (0, 3, 4, 10)] == pytest.approx([0.5, 0.65, 0.35, 0.5])
     assert float(warmup_step(0.2, ())(0)) == pytest.approx(0.2)
 
 
-def test_drops_survive_serialization():
+def test_step_schedule_is_serializable():
     schedule = warmup_step(0.3, (2, 5), 3, factor=0.2, warmup_start=0.1)
     copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
     steps = range(8)
@@ -69,7 +69,7 @@ def test_drops_survive_serialization():
     assert float(copy(5)) == pytest.approx(0.3 * 0.2**2)
 
 
-def test_momentum_looks_back_over_a_twentieth_of_the_run():
+def test_momentum_averages_over_a_twentieth_of_the_run():
     assert [ema_momentum(steps) for steps in (1, 200, 2000, 10**7)] == pytest.approx([0.9, 0.9, 0.99, 0.9998])
 
 
@@ -82,7 +82,7 @@ def _one_weight_model(optimizer):
 
 
 @pytest.mark.parametrize("wrap", [lambda o: o, keras.optimizers.LossScaleOptimizer], ids=["plain", "scaled"])
-def test_average_is_swapped_in_and_the_raw_weight_comes_back(wrap):
+def test_average_is_used_and_the_raw_weight_restored(wrap):
     model = _one_weight_model(wrap(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)))
     with ema_weights(model):  # No step was taken: the averages are zeros and must not be used.
         assert model.get_weights()[0] == 1.0
@@ -98,7 +98,7 @@ def test_average_is_swapped_in_and_the_raw_weight_comes_back(wrap):
     assert model.get_weights()[0] == raw
 
 
-def test_without_average_nothing_is_swapped():
+def test_without_average_the_weights_stay():
     model = _one_weight_model(keras.optimizers.SGD(0.1))
     x = np.ones((1, 1), np.float32)
     model.fit(x, x, verbose=0)
