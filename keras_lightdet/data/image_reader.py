@@ -5,7 +5,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,9 @@ from keras_lightdet.images import read_image
 from keras_lightdet.types import Size
 
 FILL = 114  # gray level outside an image, and of images that replace damaged ones in evaluation
-ENCODED_IMAGE_SPEC = (tf.TensorSpec([], tf.string), tf.TensorSpec([None, None, 3], tf.uint8))
+# The arguments of `decode`: a file for TensorFlow to decode, or empty, and otherwise the pixels.
+Encoded: TypeAlias = tuple[bytes, np.ndarray]
+ENCODED_SPEC = (tf.TensorSpec([], tf.string), tf.TensorSpec([None, None, 3], tf.uint8))
 _JPEG_START = b"\xff\xd8"
 _NO_PIXELS = np.zeros([0, 0, 3], np.uint8)
 # The pipelines' threads must have been idle for this long before Python exits.
@@ -27,8 +29,8 @@ _MAX_EXIT_SECONDS = 5.0
 class _ExitGate:
     """Lets Python exit while a pipeline still reads ahead.
 
-    TensorFlow's threads call Python. A thread that does so during interpreter shutdown never returns, and the process
-    hangs. Calls through a closed gate fail at once, so the pipeline's buffers fill with errors and its threads idle.
+    A thread of TensorFlow that calls Python during interpreter shutdown never returns, and the process hangs. Calls
+    through a closed gate fail at once, so the pipeline's buffers fill with errors and its threads idle.
     """
 
     def __init__(self) -> None:
@@ -37,7 +39,7 @@ class _ExitGate:
         _gates.add(self)
 
     def enter(self) -> None:
-        """Records a call from the pipeline; raises once the gate is closed."""
+        """Records a call from the pipeline, or fails after the gate is closed."""
         self.last_call = time.monotonic()
         if self.closed:
             raise DataError("Expected no more images to be read while Python exits.")
@@ -48,7 +50,6 @@ _gates: "weakref.WeakSet[_ExitGate]" = weakref.WeakSet()
 
 @atexit.register
 def _close_gates() -> None:
-    """Closes all gates and waits until no calls arrive any more."""
     gates, start = list(_gates), time.monotonic()
     for gate in gates:
         gate.closed, gate.last_call = True, start
@@ -59,23 +60,11 @@ def _close_gates() -> None:
 
 
 class EncodedImage(NamedTuple):
-    """An image as read from its file; `decode` returns its pixels.
+    """An image as read from its file."""
 
-    Attributes:
-        source: Index of the record it belongs to.
-        extent: `(height, width)` in pixels.
-        content: A file that TensorFlow can decode, or empty.
-        pixels: Uint8 `[height, width, 3]`; of size 0 where there is `content`.
-    """
-
-    source: int
+    source: int  # index of the record it belongs to
     extent: Size
-    content: bytes
-    pixels: np.ndarray
-
-    def values(self) -> tuple[bytes, np.ndarray]:
-        """Returns the arguments of `decode`, as in `ENCODED_IMAGE_SPEC`."""
-        return self.content, self.pixels
+    encoded: Encoded
 
 
 class ImageReader:
@@ -124,14 +113,11 @@ class ImageReader:
         if self._fallback_extents is None:
             raise DataError(f"Expected readable images, got none among {attempts}: {list(self.failures.paths)[:3]}.")
         extent = self._fallback_extents[index]
-        return EncodedImage(index, extent, b"", np.full([*extent, 3], FILL, np.uint8))
+        return EncodedImage(index, extent, (b"", np.full([*extent, 3], FILL, np.uint8)))
 
     def _read_file(self, index: int) -> EncodedImage:
-        """Reads a file for TensorFlow to decode, or else its pixels.
-
-        TensorFlow's decoder is faster inside a pipeline, but ignores the EXIF orientation and ends the run at a damaged
-        file. A file is therefore passed to it, identified by checksum, only after both decoders gave the same pixels.
-        """
+        # TensorFlow's decoder is faster inside a pipeline, but ignores the EXIF orientation and ends the run at a
+        # damaged file. A file, identified by checksum, is passed to it only after both decoders gave the same pixels.
         path = self._paths[index]
         try:
             with open(path, "rb") as file:
@@ -141,16 +127,16 @@ class ImageReader:
         checksum = zlib.crc32(content)
         verified = self._verified.get(index)
         if verified is not None and verified[0] == checksum:
-            return EncodedImage(index, verified[1], content, _NO_PIXELS)
+            return EncodedImage(index, verified[1], (content, _NO_PIXELS))
         image = read_image(path)
         height, width = image.shape[:2]
         if content.startswith(_JPEG_START) and _decodes_to(content, image):
             self._verified[index] = (checksum, (height, width))
-        return EncodedImage(index, (height, width), b"", image)
+        return EncodedImage(index, (height, width), (b"", image))
 
 
 def decode(content: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """Returns the pixels, uint8 `[height, width, 3]`, of `EncodedImage.values`."""
+    """Returns the pixels, uint8 `[height, width, 3]`, of `EncodedImage.encoded`."""
     image = tf.cond(tf.strings.length(content) > 0, lambda: _decode_jpeg(content), lambda: pixels)
     return tf.ensure_shape(image, [None, None, 3])
 

@@ -12,16 +12,7 @@ _PARALLEL_CALLS = (os.cpu_count() or 1) + 2
 
 
 def shuffled_indices(positions: tf.Tensor, count: int, seed: int) -> tf.Tensor:
-    """Maps positions in an endless stream to records; each pass over the `count` records is a new permutation.
-
-    Args:
-        positions: Int64 `[n]`, from 0.
-        count: Number of records.
-        seed: Seed of the shuffle.
-
-    Returns:
-        Int64 `[n]`, 0..count-1.
-    """
+    """Maps positions in an endless stream, int64 `[n]`, to records 0..count-1; each pass is a new permutation."""
     passes = tf.cast(positions // count, tf.uint32)
     # Without the salt, seed 0 in pass 0 would be a key of zeros, which hardly shuffles.
     first, last = (tf.fill(tf.shape(passes), tf.constant(key, tf.uint32)) for key in (seed, _SHUFFLE_SALT))
@@ -39,16 +30,7 @@ def parallel_map(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.d
 
 
 def from_numpy(function: Callable[..., Any], arguments: Sequence[tf.Tensor], spec: Any) -> Any:
-    """Calls a NumPy function from a graph.
-
-    Args:
-        function: Takes the arguments as arrays; its result has the structure, types and shapes of `spec`.
-        arguments: Tensors.
-        spec: A structure of `tf.TensorSpec`.
-
-    Returns:
-        The structure with tensors of static shape.
-    """
+    """Calls a NumPy function from a graph; returns tensors in the structure, types and shapes of `spec`."""
     specs = tf.nest.flatten(spec)
 
     def call(*values: Any) -> list[Any]:

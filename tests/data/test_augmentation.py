@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from keras_lightdet.data import AugmentSpec
 from keras_lightdet.data.augmentation.plan import (
-    CropOps,
+    Crop,
     GroupBoxes,
-    crop_ops,
     crop_windows,
     move_boxes,
     pad_boxes,
@@ -36,7 +35,7 @@ def cut(image, boxes, window, size, min_visible=0.3):
     """The pixels of a window, all boxes moved with them, and which are visible and which hidden."""
     group = [(image, record(image))] * 4
     crop = crop_windows(np.array([image.shape[:2]]), np.array([window]), np.array([size]))
-    crops = CropOps(*(np.broadcast_to(values[0], (4, 4, *values.shape[1:])) for values in crop_ops(crop)))
+    crops = Crop(*(np.broadcast_to(values[0], (4, 4, *values.shape[1:])) for values in crop))
     image_plan = plan(0, group, size)[0]._replace(crops=crops)
     return pixels(image_plan, group, size)[0], *move_boxes(np.float32(boxes), crop, min_visible)
 
@@ -192,14 +191,14 @@ def test_a_box_that_is_mostly_hidden_is_ignored(name, min_visible):
     records = [dataclasses.replace(record(image, *boxes), labels=np.arange(5) + 5 * index) for index in range(4)]
     options = {name: 1.0, "min_visible": min_visible, "crop_min_ious": (0.1,), "max_boxes": 20}
     for seed in range(25):
-        image_plan, targets, sources = plan(seed, [(image, labeled) for labeled in records], OBLONG, **options)
-        for index, tile in np.argwhere(sources >= 0):
+        image_plan, targets = plan(seed, [(image, labeled) for labeled in records], OBLONG, **options)
+        for index, tile in np.argwhere(targets["sources"] >= 0):
             # Only what lies outside the visible part of the image is hidden.
             low, extent = (values[index, tile, 1::-1] for values in (image_plan.crops.begin, image_plan.crops.extent))
             visible = np.maximum(np.minimum(boxes[:, 2:], low + extent) - np.maximum(boxes[:, :2], low), 0)
             share = visible.prod(axis=-1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
-            for label, ignore in zip(targets.labels[index], targets.ignore[index], strict=True):
-                if label // 5 == sources[index, tile] and abs(share[label % 5] - min_visible) > 1e-5:
+            for label, ignore in zip(targets["labels"][index], targets["ignore"][index], strict=True):
+                if label // 5 == targets["sources"][index, tile] and abs(share[label % 5] - min_visible) > 1e-5:
                     assert ignore == (share[label % 5] < min_visible)
                     counts[ignore] += 1
     assert counts[0] > 100 and (counts[1] > 20 if min_visible else counts[1] == 0)
@@ -230,9 +229,9 @@ def test_boxes_of_any_window_lie_inside_the_image(box, corner, sides):
 def test_boxes_of_less_than_a_pixel_are_removed():
     image = paint(*OBLONG, BOX)
     group = [(image, record(image, (0, 0, 0.9, 90), (20, 8, 21, 58), BOX, (70, 10, 130, 10.9)))] * 4
-    _, targets, _ = plan(0, group, OBLONG, max_boxes=3)
-    np.testing.assert_array_equal(targets.boxes, [[BOX, (20, 8, 21, 58), (0, 0, 0, 0)]] * 4)
-    assert targets.labels.tolist() == [[3, 3, -1]] * 4
+    _, targets = plan(0, group, OBLONG, max_boxes=3)
+    np.testing.assert_array_equal(targets["boxes"], [[BOX, (20, 8, 21, 58), (0, 0, 0, 0)]] * 4)
+    assert targets["labels"].tolist() == [[3, 3, -1]] * 4
 
 
 def colorful_images():
@@ -271,14 +270,14 @@ def test_the_mosaic_center_is_in_its_range(seed):
     values = [10, 80, 150, 220]
     plain = [np.full([40, 40, 3], value, np.uint8) for value in values]
     group = [(image, record(image)) for image in plain]
-    image_plan, _, sources = plan(seed, group, (100, 200), mosaic=1.0, mosaic_center=(0.3, 0.7))
+    image_plan, targets = plan(seed, group, (100, 200), mosaic=1.0, mosaic_center=(0.3, 0.7))
     for index, image in enumerate(pixels(image_plan, group, (100, 200))):
         own = values[index]
         rows, columns = (image[:, 0, 0] == own).sum(), (image[0, :, 0] == own).sum()
         assert 30 <= rows <= 70 and 60 <= columns <= 140
         corners = image[[0, 0, -1, -1], [0, -1, 0, -1], 0]
         np.testing.assert_array_equal(corners, np.roll(values, -index))
-        np.testing.assert_array_equal(corners, np.array(values)[sources[index]])
+        np.testing.assert_array_equal(corners, np.array(values)[targets["sources"][index]])
 
 
 @pytest.mark.parametrize("extent", [(1, 40), (40, 1), (1, 1), (2, 3)])
@@ -309,11 +308,11 @@ def test_pad_boxes_keeps_the_largest_of_each_image():
     boxes = np.float32([(0, 0, 2, 2), (0, 0, 9, 9), (1, 1, 8, 8), (0, 0, 5, 5), (0, 0, 3, 3)])
     group = GroupBoxes(boxes, np.arange(5), np.array([1, 0, 1, 0, 0], bool), np.array([2, 0, 2, 0, 0]))
     padded = pad_boxes(group, 3, 2)
-    np.testing.assert_array_equal(padded.boxes, [boxes[[1, 3]], np.zeros([2, 4]), boxes[[2, 0]]])
-    assert padded.labels.tolist() == [[1, 3], [-1, -1], [2, 0]]
-    assert padded.ignore.tolist() == [[0, 0], [0, 0], [1, 1]]
+    np.testing.assert_array_equal(padded["boxes"], [boxes[[1, 3]], np.zeros([2, 4]), boxes[[2, 0]]])
+    assert padded["labels"].tolist() == [[1, 3], [-1, -1], [2, 0]]
+    assert padded["ignore"].tolist() == [[0, 0], [0, 0], [1, 1]]
     padded = pad_boxes(group._replace(image=np.zeros(5, int)), 1, 7)
-    assert padded.labels.tolist() == [[1, 2, 3, 4, 0, -1, -1]] and not padded.boxes[0, 5:].any()
+    assert padded["labels"].tolist() == [[1, 2, 3, 4, 0, -1, -1]] and not padded["boxes"][0, 5:].any()
 
 
 def test_windows_are_chosen_with_their_probabilities():

@@ -53,7 +53,7 @@ def test_change_colors_multiplies_by_the_matrix(extent):
 
 def test_color_changes_of_zero_keep_the_pixels():
     group = random_images(0)
-    image_plan, _, _ = plan(0, group, (24, 32), color=1.0, **NO_CHANGE)
+    image_plan, _ = plan(0, group, (24, 32), color=1.0, **NO_CHANGE)
     for image, (before, _) in zip(pixels(image_plan, group, (24, 32)), group, strict=True):
         assert np.abs(image.astype(int) - before).max() <= 1
 
@@ -67,7 +67,7 @@ def test_each_color_change_equals_its_definition(name, flip):
     drawn = []
     for seed in SEEDS:
         group = random_images(seed)
-        image_plan, _, _ = plan(seed, group, (24, 32), color=1.0, flip=flip, **most)
+        image_plan, _ = plan(seed, group, (24, 32), color=1.0, flip=flip, **most)
         for index, image in enumerate(pixels(image_plan, group, (24, 32))):
             amounts = drawn_amounts(image_plan.colors.matrix[index], image_plan.colors.shift[index])
             expected = changed_colors(np.float64(group[index][0]), *amounts)
@@ -108,7 +108,7 @@ def test_color_is_the_probability_of_a_change(shape):
     for color in (0.0, 0.5, 1.0):
         same[color] = []
         for seed in SEEDS:
-            image_plan, _, _ = plan(seed, group, (24, 32), color=color, **shape)
+            image_plan, _ = plan(seed, group, (24, 32), color=color, **shape)
             unchanged = image_plan._replace(colored=np.zeros(4, bool))
             both = zip(pixels(image_plan, group, (24, 32)), pixels(unchanged, group, (24, 32)), strict=True)
             same[color] += [np.array_equal(*pair) for pair in both]

@@ -48,11 +48,11 @@ def pixels(image_plan, group, size):
 
 def augment(seed, group, size, **spec):
     """The augmented images of a group, each with its boxes, labels and ignore flags in a dict."""
-    image_plan, targets, _ = plan(seed, group, size, **spec)
-    is_padding = targets.labels < 0
-    assert not targets.boxes[is_padding].any() and not targets.ignore[is_padding].any()
+    image_plan, targets = plan(seed, group, size, **spec)
+    is_padding = targets["labels"] < 0
+    assert not targets["boxes"][is_padding].any() and not targets["ignore"][is_padding].any()
     boxes_of_each = [
-        {name: values[index][~is_padding[index]] for name, values in targets._asdict().items()}
+        {name: targets[name][index][~is_padding[index]] for name in ("boxes", "labels", "ignore")}
         for index in range(len(group))
     ]
     return list(zip(pixels(image_plan, group, size), boxes_of_each, strict=True))

@@ -23,15 +23,10 @@ _PIXELS_PER_ROW = 4  # of the matrix that holds the pixels while `change_colors`
 
 
 class Colors(NamedTuple):
-    """A change of colors: `pixel @ matrix + shift`.
+    """A change of colors: `pixel @ matrix + shift`."""
 
-    Attributes:
-        matrix: Float32 `[..., 3, 3]`.
-        shift: Float32 `[...]`, the same for all channels.
-    """
-
-    matrix: np.ndarray | tf.Tensor
-    shift: np.ndarray | tf.Tensor
+    matrix: np.ndarray | tf.Tensor  # float32 [..., 3, 3]
+    shift: np.ndarray | tf.Tensor  # float32 [...], the same for all channels
 
 
 def draw_colors(rng: np.random.Generator, count: int, spec: AugmentSpec | SegmentationAugmentSpec) -> Colors:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_lightdet.data.augmentation.colors import change_colors
-from keras_lightdet.data.augmentation.plan import CropOps, Plan
+from keras_lightdet.data.augmentation.plan import Crop, Plan
 from keras_lightdet.data.augmentation.windows import MOSAIC_TILES
 from keras_lightdet.data.image_reader import FILL
 from keras_lightdet.images import resample, to_uint8
@@ -33,7 +33,7 @@ def make_images(images: Sequence[tf.Tensor], plan: Plan, size: Size) -> tf.Tenso
     return tf.stack(results)
 
 
-def crop_pixels(image: tf.Tensor, crop: CropOps) -> tf.Tensor:
+def _crop_pixels(image: tf.Tensor, crop: Crop) -> tf.Tensor:
     """Cuts the visible part of a window out of an image: float32 `[height, width, 3]`, without the margins."""
     pixels = tf.slice(image, crop.begin, crop.extent)[None]
     # Whole and downsampled images are resized as for inference, which would shift an upsampled crop by pixels.
@@ -44,23 +44,18 @@ def crop_pixels(image: tf.Tensor, crop: CropOps) -> tf.Tensor:
     )
 
 
-def add_margins(image: tf.Tensor, margins: tf.Tensor) -> tf.Tensor:
-    """Adds gray margins, given as for `tf.pad`, around a float image."""
-    return tf.cond(
-        tf.reduce_any(margins > 0), lambda: tf.pad(image, margins, constant_values=float(FILL)), lambda: image
-    )
-
-
 def _make_image(images: Sequence[tf.Tensor], plan: Plan, size: Size) -> tf.Tensor:
     """Makes one image from the first of `images`, or from all in a mosaic."""
     crops = _unstack(plan.crops)
 
     def mosaic() -> tf.Tensor:  # windows of a mosaic lie within their images
-        tiles = [crop_pixels(*pair) for pair in zip(images, crops, strict=True)]
+        tiles = [_crop_pixels(*pair) for pair in zip(images, crops, strict=True)]
         return tf.concat([tf.concat(tiles[:2], axis=1), tf.concat(tiles[2:], axis=1)], axis=0)
 
     def single() -> tf.Tensor:
-        return add_margins(crop_pixels(images[0], crops[0]), crops[0].margins)
+        pixels, margins = _crop_pixels(images[0], crops[0]), crops[0].margins
+        has_margins = tf.reduce_any(margins > 0)
+        return tf.cond(has_margins, lambda: tf.pad(pixels, margins, constant_values=float(FILL)), lambda: pixels)
 
     image = tf.ensure_shape(tf.cond(plan.mosaic, mosaic, single), [*size, 3])
     image = to_uint8(tf.cond(plan.colored, lambda: change_colors(image, plan.colors), lambda: image))

@@ -60,16 +60,11 @@ class AugmentSpec:
 
 @dataclass(frozen=True)
 class SegmentationAugmentSpec:
-    """Augmentation of images with a label for each pixel; the scales are BiSeNet's (Yu et al. 2018, section 4.1).
+    """Augmentation of images with a label for each pixel; see `AugmentSpec` for the flip and the color changes.
 
     Attributes:
-        flip: Probability of a horizontal flip.
-        scales: Range of the scale, drawn log-uniformly: below 1 the image is padded, above 1 cropped.
-        color: Probability of the four color changes below, applied together.
-        brightness: Largest shift, relative to 255.
-        contrast: Largest change of the factor from 1.
-        saturation: Largest change of the factor from 1.
-        hue: Largest rotation, relative to the full color circle.
+        scales: Range of the scale, drawn log-uniformly: below 1 the image is padded, above 1 cropped. The default is
+            BiSeNet's (Yu et al. 2018, section 4.1).
     """
 
     flip: float = 0.5

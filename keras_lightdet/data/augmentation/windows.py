@@ -20,18 +20,11 @@ _CROP_TRIALS = 30
 
 
 class Tile(NamedTuple):
-    """A rectangle of the network input that shows a window of one image; an image without mosaic is one tile.
+    """A rectangle of the network input that shows a window of one image; an image without mosaic is one tile."""
 
-    Attributes:
-        source: Index of that image in the group.
-        window: The part of it that is visible.
-        corner: `(y, x)` of the tile in the network input, in pixels.
-        size: `(height, width)` of the tile in pixels.
-    """
-
-    source: int
-    window: Window
-    corner: tuple[int, int]
+    source: int  # index of that image in the group
+    window: Window  # the part of it that is visible
+    corner: tuple[int, int]  # (y, x) of the tile in the network input, in pixels
     size: Size
 
 
@@ -64,10 +57,7 @@ def jitter_window(rng: np.random.Generator, spec: AugmentSpec) -> Window:
 def crop_window(rng: np.random.Generator, boxes: np.ndarray, spec: AugmentSpec) -> Window:
     """Returns the first of several random crops that has the required IoU with a box; else the whole image.
 
-    Args:
-        rng: Random generator.
-        boxes: `[G, 4]` xyxy in fractions of the image.
-        spec: Sets the IoUs and the smallest crop.
+    The boxes are `[G, 4]` xyxy in fractions of the image.
     """
     if not len(boxes):
         return WHOLE
@@ -93,12 +83,9 @@ def mosaic_tiles(rng: np.random.Generator, sources: Sequence[int], size: Size, s
 
     Args:
         rng: Random generator.
-        sources: Indices of the images in their group.
+        sources: Indices of the images in their group: top left, top right, bottom left, bottom right.
         size: `(height, width)` of the network input.
         spec: Sets the range of the center.
-
-    Returns:
-        The tiles at the top left, top right, bottom left and bottom right.
     """
     y, x = (round(rng.uniform(*spec.mosaic_center) * side) for side in size)
     tiles = []

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_lightdet.data.classification.loading import ClassificationData
-from keras_lightdet.data.image_reader import ENCODED_IMAGE_SPEC, ImageReader, decode
+from keras_lightdet.data.image_reader import ENCODED_SPEC, Encoded, ImageReader, decode
 from keras_lightdet.data.issues import DecodeFailures
 from keras_lightdet.data.pipeline import from_numpy, parallel_map, shuffled_indices
 from keras_lightdet.images import center_crop
@@ -26,13 +26,12 @@ def classification_train_batches(
 ) -> tf.data.Dataset:
     """Builds an endless stream of shuffled batches with random crops, flips and changes of color.
 
+    A file that cannot be decoded is replaced by the next image. See `detection_train_batches` for the other arguments.
+
     Args:
         data: The training split.
-        image_size: Side of the network input in pixels.
+        image_size: Side S of the network input in pixels.
         batch_size: Images per batch.
-        seed: Seed of the shuffle and the augmentation.
-        start_step: Number of steps already done.
-        failures: Counts the files that cannot be decoded; the next image replaces one.
 
     Returns:
         Batches `(images, labels)`: float32 `[B, S, S, 3]` in 0..255, and one-hot float32 `[B, num_classes]`.
@@ -54,14 +53,7 @@ def classification_eval_batches(
 ) -> tf.data.Dataset:
     """Builds one pass over the records in their order, with the center crop of each image.
 
-    Args:
-        data: The split to evaluate on.
-        image_size: Side of the network input in pixels.
-        batch_size: Images per batch; the last batch may be smaller.
-        failures: Counts the files that cannot be decoded; the next image replaces one.
-
-    Returns:
-        Batches as in `classification_train_batches`.
+    The arguments and the batches are those of `classification_train_batches`, but the last batch may be smaller.
     """
     read = _reader(data, failures)
 
@@ -77,11 +69,11 @@ def _reader(
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns a function from an index to the image, uint8 `[H, W, 3]`, and its one-hot label."""
     reader = ImageReader([record.path for record in data.records], failures)
-    spec = ENCODED_IMAGE_SPEC, tf.TensorSpec([], tf.int64)
+    spec = ENCODED_SPEC, tf.TensorSpec([], tf.int64)
 
-    def read_file(index: np.ndarray) -> tuple[tuple[bytes, np.ndarray], np.int64]:
+    def read_file(index: np.ndarray) -> tuple[Encoded, np.int64]:
         image = reader.read(int(index))
-        return image.values(), np.int64(data.records[image.source].label)
+        return image.encoded, np.int64(data.records[image.source].label)
 
     def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         encoded, label = from_numpy(read_file, [index], spec)
@@ -91,10 +83,9 @@ def _reader(
 
 
 def _augment(image: tf.Tensor, seeds: tf.Tensor, size: int) -> tf.Tensor:
-    whole = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
-        whole,
+        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=seeds[0],
         min_object_covered=0.0,
         area_range=CROP_AREA,

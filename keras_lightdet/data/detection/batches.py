@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from keras_lightdet.data.augmentation.pixels import make_images
-from keras_lightdet.data.augmentation.plan import GroupBoxes, PaddedBoxes, Plan, pad_boxes, plan_images, plan_spec
+from keras_lightdet.data.augmentation.plan import GroupBoxes, Plan, pad_boxes, plan_images, plan_spec
 from keras_lightdet.data.augmentation.spec import AugmentSpec
 from keras_lightdet.data.augmentation.windows import MOSAIC_TILES
 from keras_lightdet.data.detection.records import DetectionData
-from keras_lightdet.data.image_reader import ENCODED_IMAGE_SPEC, ImageReader, decode
+from keras_lightdet.data.image_reader import ENCODED_SPEC, Encoded, ImageReader, decode
 from keras_lightdet.data.issues import DecodeFailures
 from keras_lightdet.data.pipeline import from_numpy, parallel_map, shuffled_indices, single_threaded_ops
 from keras_lightdet.images import resample, stretch, to_uint8
@@ -24,7 +23,6 @@ MULTI_SCALE_STEPS = 10
 MAX_GROUP = 2 * MOSAIC_TILES
 _MULTI_SCALE_SALT = 1
 _NO_AUGMENTATION = AugmentSpec(until_step=0, min_visible=0.0)
-_ArrayTargets: TypeAlias = tuple[PaddedBoxes, np.ndarray | tf.Tensor]  # boxes and sources
 
 
 def steps_per_epoch(data: DetectionData, batch_size: int) -> int:
@@ -65,13 +63,42 @@ def detection_train_batches(
     Returns:
         Batches `(images, targets)`: uint8 `[B, H, W, 3]` and `DetectionTargets` with `G` boxes and 4 sources per image.
     """
-    groups = _TrainGroups(data, image_size, batch_size, seed, augment, strict, failures)
-    first_group, skipped = divmod(start_step * batch_size, groups.size)
-    elements = parallel_map(tf.data.Dataset.counter(first_group), groups.make)
-    if batch_size % groups.size:
+    group_size, max_boxes = _group_size(batch_size), _max_boxes(data)
+    if augment is not None and augment.mosaic:
+        max_boxes = min(MAX_BOXES, max_boxes * MOSAIC_TILES)
+    spec = [ENCODED_SPEC] * group_size, plan_spec(group_size), _targets_spec(group_size, max_boxes)
+    reader = ImageReader([record.path for record in data.records], failures, strict=strict)
+
+    def read(positions: np.ndarray, indices: np.ndarray) -> tuple[list[Encoded], Plan, DetectionTargets]:
+        images = [reader.read(int(index)) for index in indices]
+        plan, targets = plan_images(
+            np.random.default_rng([seed, positions[0]]),
+            np.array([image.extent for image in images]),
+            [data.records[image.source] for image in images],
+            image_size,
+            augment or _NO_AUGMENTATION,
+            positions // batch_size,
+            max_boxes,
+        )
+        targets["sources"] = np.array([image.source for image in images] + [-1], np.int32)[targets["sources"]]
+        return [image.encoded for image in images], plan, targets
+
+    def make(number: tf.Tensor) -> tuple[tf.Tensor, DetectionTargets]:
+        positions = number * group_size + tf.range(group_size, dtype=tf.int64)
+        indices = shuffled_indices(positions, len(data), seed)
+        encoded, plan, targets = from_numpy(read, [positions, indices], spec)
+        images: list[tf.Tensor] = []
+        for image in encoded:
+            with tf.control_dependencies(images[-1:]):  # one after the other, see `make_images`
+                images.append(decode(*(tf.identity(value) for value in image)))
+        return make_images(images, plan, image_size), targets
+
+    first_group, skipped = divmod(start_step * batch_size, group_size)
+    elements = parallel_map(tf.data.Dataset.counter(first_group), make)
+    if batch_size % group_size:
         batches = elements.unbatch().skip(skipped).batch(batch_size, drop_remainder=True)
     else:  # `rebatch` would serve both cases, but fails under a distribution strategy of one device
-        batches = elements.batch(batch_size // groups.size, drop_remainder=True).map(_join_groups)
+        batches = elements.batch(batch_size // group_size, drop_remainder=True).map(_join_groups)
     if multi_scale:
         batches = tf.data.Dataset.zip(tf.data.Dataset.counter(start_step), batches)
         batches = parallel_map(batches, lambda step, batch: _resize_batch(step, batch[0], batch[1], seed, multi_scale))
@@ -88,37 +115,27 @@ def detection_eval_batches(
 ) -> tf.data.Dataset:
     """Builds one pass over the records in their order. `eval_batches` is a short name for it.
 
-    The last batch may be smaller. A file that cannot be decoded is logged and replaced by a gray image, so that results
-    keep their position and its objects count as missed; with `strict` it is an error.
-
-    Args:
-        data: The split to evaluate on.
-        image_size: `(height, width)` of the network input; images are resized to it without keeping their aspect.
-        batch_size: Images per batch.
-        strict: Whether to fail at a file that cannot be decoded.
-        failures: Counts the files that cannot be decoded.
-
-    Returns:
-        Batches as in `detection_train_batches`.
+    The arguments and the batches are those of `detection_train_batches`, but the last batch may be smaller. A file that
+    cannot be decoded is logged and replaced by a gray image, so that results keep their position and its objects count
+    as missed; with `strict` it is an error.
     """
     max_boxes = _max_boxes(data)
     extents = [(record.height, record.width) for record in data.records]
     paths = [record.path for record in data.records]
     reader = ImageReader(paths, failures, strict=strict, fallback_extents=extents)
 
-    def read(index: np.ndarray) -> tuple[tuple[bytes, np.ndarray], _ArrayTargets]:
+    def read(index: np.ndarray) -> tuple[Encoded, DetectionTargets]:
         image, record = reader.read(int(index)), data.records[int(index)]
         scale = np.array(image_size, np.float32) / np.array(image.extent, np.float32)
         boxes = record.boxes * np.tile(scale[::-1], 2)
         group = GroupBoxes(boxes, record.labels, record.ignore, np.zeros([len(boxes)], np.int32))
         sources = np.array([[int(index)] + [-1] * (MOSAIC_TILES - 1)], np.int32)
-        return image.values(), (pad_boxes(group, 1, max_boxes), sources)
+        return image.encoded, {**pad_boxes(group, 1, max_boxes), "sources": sources}
 
     def make(index: tf.Tensor) -> tuple[tf.Tensor, DetectionTargets]:
-        image, targets = from_numpy(read, [index], (ENCODED_IMAGE_SPEC, _targets_spec(1, max_boxes)))
-        return to_uint8(stretch(decode(*image), image_size)), _as_targets(
-            *tf.nest.map_structure(lambda values: values[0], targets)
-        )
+        image, targets = from_numpy(read, [index], (ENCODED_SPEC, _targets_spec(1, max_boxes)))
+        targets = tf.nest.map_structure(lambda values: values[0], targets)
+        return to_uint8(stretch(decode(*image), image_size)), targets
 
     elements = parallel_map(tf.data.Dataset.range(len(data)), make)
     return single_threaded_ops(elements.batch(batch_size).prefetch(2))
@@ -126,59 +143,6 @@ def detection_eval_batches(
 
 train_batches = detection_train_batches
 eval_batches = detection_eval_batches
-
-
-class _TrainGroups:
-    """Makes groups of training images, in each of which Python is called once."""
-
-    def __init__(
-        self,
-        data: DetectionData,
-        image_size: Size,
-        batch_size: int,
-        seed: int,
-        augment: AugmentSpec | None,
-        strict: bool,
-        failures: DecodeFailures | None,
-    ) -> None:
-        self.size = _group_size(batch_size)
-        self._data = data
-        self._image_size = image_size
-        self._batch_size = batch_size
-        self._seed = seed
-        self._spec = augment if augment is not None else _NO_AUGMENTATION
-        self._reader = ImageReader([record.path for record in data.records], failures, strict=strict)
-        most = _max_boxes(data)
-        has_mosaics = augment is not None and augment.mosaic
-        self._max_boxes = min(MAX_BOXES, most * MOSAIC_TILES) if has_mosaics else most
-
-    def make(self, number: tf.Tensor) -> tuple[tf.Tensor, DetectionTargets]:
-        """Returns the group of that number: images `[P, H, W, 3]` and their targets."""
-        positions = number * self.size + tf.range(self.size, dtype=tf.int64)
-        indices = shuffled_indices(positions, len(self._data), self._seed)
-        spec = [ENCODED_IMAGE_SPEC] * self.size, plan_spec(self.size), _targets_spec(self.size, self._max_boxes)
-        encoded, plan, targets = from_numpy(self._read, [positions, indices], spec)
-        images: list[tf.Tensor] = []
-        for image in encoded:
-            with tf.control_dependencies(images[-1:]):  # one after the other, see `make_images`
-                images.append(decode(*(tf.identity(value) for value in image)))
-        return make_images(images, plan, self._image_size), _as_targets(*targets)
-
-    def _read(
-        self, positions: np.ndarray, indices: np.ndarray
-    ) -> tuple[list[tuple[bytes, np.ndarray]], Plan, _ArrayTargets]:
-        images = [self._reader.read(int(index)) for index in indices]
-        plan, boxes, tiles = plan_images(
-            np.random.default_rng([self._seed, positions[0]]),
-            np.array([image.extent for image in images]),
-            [self._data.records[image.source] for image in images],
-            self._image_size,
-            self._spec,
-            positions // self._batch_size,
-            self._max_boxes,
-        )
-        sources = np.array([image.source for image in images] + [-1], np.int32)[tiles]
-        return [image.values() for image in images], plan, (boxes, sources)
 
 
 def _group_size(batch_size: int) -> int:
@@ -192,17 +156,13 @@ def _join_groups(*batch: Tensor) -> tuple[Tensor, ...]:
     return tf.nest.map_structure(lambda x: tf.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:])), batch)
 
 
-def _targets_spec(count: int, max_boxes: int) -> _ArrayTargets:
-    boxes = PaddedBoxes(
-        tf.TensorSpec([count, max_boxes, 4], tf.float32),
-        tf.TensorSpec([count, max_boxes], tf.int32),
-        tf.TensorSpec([count, max_boxes], tf.uint8),
-    )
-    return boxes, tf.TensorSpec([count, MOSAIC_TILES], tf.int32)
-
-
-def _as_targets(boxes: PaddedBoxes, sources: tf.Tensor) -> DetectionTargets:
-    return {"boxes": boxes.boxes, "labels": boxes.labels, "ignore": boxes.ignore, "sources": sources}
+def _targets_spec(count: int, max_boxes: int) -> DetectionTargets:
+    return {
+        "boxes": tf.TensorSpec([count, max_boxes, 4], tf.float32),
+        "labels": tf.TensorSpec([count, max_boxes], tf.int32),
+        "ignore": tf.TensorSpec([count, max_boxes], tf.uint8),
+        "sources": tf.TensorSpec([count, MOSAIC_TILES], tf.int32),
+    }
 
 
 def _resize_batch(

@@ -1,14 +1,14 @@
 """Batches of images and label images; a training batch is a function of (seed, step), so a run can resume anywhere."""
 
-from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from keras_lightdet.data.augmentation.colors import Colors, change_colors, draw_colors
 from keras_lightdet.data.augmentation.spec import SegmentationAugmentSpec
-from keras_lightdet.data.augmentation.windows import WHOLE, Window, slide_window
-from keras_lightdet.data.image_reader import ENCODED_IMAGE_SPEC, FILL, EncodedImage, ImageReader, decode
+from keras_lightdet.data.augmentation.windows import WHOLE, slide_window
+from keras_lightdet.data.image_reader import ENCODED_SPEC, FILL, Encoded, EncodedImage, ImageReader, decode
 from keras_lightdet.data.issues import DecodeFailures
 from keras_lightdet.data.pipeline import from_numpy, parallel_map, shuffled_indices, single_threaded_ops
 from keras_lightdet.data.segmentation.records import SegmentationData
@@ -17,22 +17,9 @@ from keras_lightdet.images import to_uint8
 from keras_lightdet.labels import IGNORE
 from keras_lightdet.types import SegmentationTargets, Size
 
-
-class _Plan(NamedTuple):
-    """The augmentation of one image.
-
-    Attributes:
-        window: Float32 `[4]`, see `cut_window`.
-        flip: Bool.
-        colors: Of the image.
-    """
-
-    window: np.ndarray | tf.Tensor
-    flip: np.ndarray | tf.Tensor
-    colors: Colors
-
-
-_PLAN_SPEC = _Plan(
+# The window, see `cut_window`; whether to flip it; its colors.
+_Plan: TypeAlias = tuple[np.ndarray, bool, Colors]
+_PLAN_SPEC = (
     tf.TensorSpec([4], tf.float32),
     tf.TensorSpec([], tf.bool),
     Colors(tf.TensorSpec([3, 3], tf.float32), tf.TensorSpec([], tf.float32)),
@@ -52,20 +39,13 @@ def segmentation_train_batches(
     strict: bool = False,
     failures: DecodeFailures | None = None,
 ) -> tf.data.Dataset:
-    """Builds an endless stream of shuffled, augmented batches.
-
-    The batch of step n depends only on the data, the arguments and n.
+    """Builds an endless stream of shuffled, augmented batches; see `detection_train_batches` for the other arguments.
 
     Args:
         data: The training split.
         image_size: `(height, width)` of the network input, to which whole images are resized.
         batch_size: Images per batch.
-        seed: Seed of the shuffle and the augmentation.
-        augment: Settings of the augmentation; None applies none.
         crop_size: `(height, width)` of the crops from the scaled images; None takes `image_size`.
-        start_step: Number of steps already done.
-        strict: Whether to fail at a file that cannot be used, instead of logging it and taking the next record.
-        failures: Counts the files that cannot be used.
 
     Returns:
         Batches `(images, targets)`: uint8 `[B, H, W, 3]` and `SegmentationTargets` with uint8 labels, which are
@@ -74,20 +54,19 @@ def segmentation_train_batches(
     crop_size = crop_size or image_size
     crop_shares = np.divide(crop_size, image_size)
     reader = ImageReader([record.path for record in data.records], failures, strict=strict)
-    labels_spec, sources_spec = tf.TensorSpec([None, None], tf.uint8), tf.TensorSpec([1], tf.int32)
+    spec = ENCODED_SPEC, tf.TensorSpec([None, None], tf.uint8), tf.TensorSpec([1], tf.int32), _PLAN_SPEC
 
-    def read(position: np.ndarray, index: np.ndarray) -> tuple[tuple[bytes, np.ndarray], np.ndarray, _Plan, np.ndarray]:
+    def read(position: np.ndarray, index: np.ndarray) -> tuple[Encoded, np.ndarray, np.ndarray, _Plan]:
         image, labels = _read_pair(reader, data, int(index))
         plan = _draw(np.random.default_rng([seed, int(position)]), augment, crop_shares)
-        return image.values(), labels, plan, np.array([image.source], np.int32)
+        return image.encoded, labels, np.array([image.source], np.int32), plan
 
     def make(position: tf.Tensor) -> tuple[tf.Tensor, SegmentationTargets]:
         index = shuffled_indices(position[None], len(data), seed)[0]
-        spec = ENCODED_IMAGE_SPEC, labels_spec, _PLAN_SPEC, sources_spec
-        encoded, labels, plan, sources = from_numpy(read, [position, index], spec)
-        image, labels = cut_window(decode(*encoded), labels, plan.window, crop_size)
-        image = to_uint8(change_colors(image, plan.colors))
-        image, labels = tf.cond(plan.flip, lambda: (image[:, ::-1], labels[:, ::-1]), lambda: (image, labels))
+        encoded, labels, sources, (window, flip, colors) = from_numpy(read, [position, index], spec)
+        image, labels = cut_window(decode(*encoded), labels, window, crop_size)
+        image = to_uint8(change_colors(image, colors))
+        image, labels = tf.cond(flip, lambda: (image[:, ::-1], labels[:, ::-1]), lambda: (image, labels))
         return image, {"labels": labels, "sources": sources}
 
     elements = parallel_map(tf.data.Dataset.counter(start_step * batch_size), make)
@@ -128,12 +107,8 @@ def _interpolate(image: tf.Tensor, positions: tf.Tensor, count: tf.Tensor, axis:
     """Interpolates between the two rows or columns around each position."""
     first = tf.floor(positions)
     weight = tf.reshape(positions - first, [-1, 1, 1] if axis == 0 else [-1, 1])
-    below, above = (
-        tf.cast(
-            tf.gather(image, tf.clip_by_value(tf.cast(first, tf.int32) + step, 0, count - 1), axis=axis), tf.float32
-        )
-        for step in (0, 1)
-    )
+    rows = (tf.clip_by_value(tf.cast(first, tf.int32) + step, 0, count - 1) for step in (0, 1))
+    below, above = (tf.cast(tf.gather(image, row, axis=axis), tf.float32) for row in rows)
     return below + (above - below) * weight
 
 
@@ -141,19 +116,15 @@ def _draw(rng: np.random.Generator, augment: SegmentationAugmentSpec | None, cro
     """Draws the augmentation for a crop of `crop_shares` `(y, x)` of the image."""
     if augment is None:
         window = slide_window(rng, *crop_shares[::-1]) if np.any(crop_shares != 1) else WHOLE
-        return _as_plan(window, False, _NO_COLORS)
+        return np.array(window, np.float32), False, _NO_COLORS
     low, high = augment.scales
     scale = low * (high / low) ** rng.random()
     window = slide_window(rng, *(crop_shares[::-1] / scale))
-    flip = rng.random() < augment.flip
-    if rng.random() >= augment.color:
-        return _as_plan(window, flip, _NO_COLORS)
-    colors = draw_colors(rng, 1, augment)
-    return _as_plan(window, flip, Colors(colors.matrix[0], colors.shift[0]))
-
-
-def _as_plan(window: Window, flip: bool, colors: Colors) -> _Plan:
-    return _Plan(np.array(window, np.float32), np.array(flip), colors)
+    flip, colors = rng.random() < augment.flip, _NO_COLORS
+    if rng.random() < augment.color:
+        drawn = draw_colors(rng, 1, augment)
+        colors = Colors(drawn.matrix[0], drawn.shift[0])
+    return np.array(window, np.float32), flip, colors
 
 
 def _read_pair(reader: ImageReader, data: SegmentationData, index: int) -> tuple[EncodedImage, np.ndarray]:
