@@ -61,19 +61,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Object:
-    """A drawn object.
-
-    Attributes:
-        name: Its class.
-        box: Xyxy in pixels.
-        visible: Bool `[H, W]`, its pixels that no later object covers.
-        num_pixels: Number of its pixels in the image.
-    """
-
     name: str
     box: tuple[int, int, int, int]
-    visible: np.ndarray
-    num_pixels: int
+    visible: np.ndarray  # bool [H, W], its pixels that no later object covers
+    num_pixels: int  # in the image, covered or not
 
 
 def draw_detection_scenes(
@@ -109,17 +100,7 @@ draw_scenes = draw_detection_scenes
 def draw_segmentation_scenes(
     root: StrPath, splits: Mapping[str, int], *, seed: int = 0, spec: SceneSpec | None = None
 ) -> Path:
-    """Writes scenes with label images in SegNet's layout; the same arguments write the same files.
-
-    Args:
-        root: The folder to write; created if absent.
-        splits: Number of images by split name, such as `{"train": 200, "test": 50}`.
-        seed: Seed of all random draws.
-        spec: The contents of the scenes; None takes the defaults.
-
-    Returns:
-        `root`, for `load_segmentation`.
-    """
+    """Writes scenes with label images in SegNet's layout, for `load_segmentation`; see `draw_detection_scenes`."""
     root, number = expand_user(root), 0
     for split, size in splits.items():
         for folder in (split, f"{split}annot"):
@@ -135,15 +116,9 @@ def draw_segmentation_scenes(
 
 
 def draw_classification_scenes(root: StrPath, splits: Mapping[str, int], *, seed: int = 0) -> Path:
-    """Writes folders of classes with objects cut out of scenes; the same arguments write the same files.
+    """Writes folders of classes with objects cut out of scenes, for `load_classification`.
 
-    Args:
-        root: The folder to write; created if absent.
-        splits: Number of images per class by split, such as `{"train": 200, "val": 40}`.
-        seed: Seed of all random draws.
-
-    Returns:
-        `root`, for `load_classification`.
+    The arguments are those of `draw_detection_scenes`, but `splits` are numbers of images per class.
     """
     root, number = expand_user(root), 0
     for split, count in splits.items():
@@ -170,14 +145,7 @@ def draw_scene(seed: int | Sequence[int], spec: SceneSpec | None = None) -> Scen
     number = 0 if rng.random() < spec.empty else int(rng.integers(spec.objects[0], spec.objects[1] + 1))
     objects: list[_Object] = []  # from back to front
     for _ in range(number):
-        name = SCENE_CLASS_NAMES[rng.integers(len(SCENE_CLASS_NAMES))]
-        low, high = spec.object_sides
-        side = low * (min(high, 0.9 * min(width, height)) / low) ** rng.random()
-        mask = _shape_mask(rng, name, side)
-        left = int(rng.integers(-mask.shape[1] // 6, max(width - mask.shape[1] * 5 // 6, 1)))
-        top = int(rng.integers(-mask.shape[0] // 6, max(height - mask.shape[0] * 5 // 6, 1)))
-        hue = _hue(rng, name) if rng.random() < spec.own_color else None
-        objects = _add_object(rng, canvas, objects, name, mask, left, top, hue)
+        objects = _add_object(rng, canvas, objects, spec)
     boxes = np.array([scene_object.box for scene_object in objects], np.int64).reshape(-1, 4)
     image = np.asarray(canvas).astype(np.int16) + rng.integers(-6, 7, (height, width, 1), dtype=np.int16)
     labels = np.zeros((height, width), np.uint8)
@@ -188,17 +156,18 @@ def draw_scene(seed: int | Sequence[int], spec: SceneSpec | None = None) -> Scen
 
 
 def _add_object(
-    rng: np.random.Generator,
-    canvas: Image.Image,
-    objects: list[_Object],
-    name: str,
-    mask: np.ndarray,
-    left: int,
-    top: int,
-    hue: float | None,
+    rng: np.random.Generator, canvas: Image.Image, objects: list[_Object], spec: SceneSpec
 ) -> list[_Object]:
-    """Pastes a shape in front of the others, unless too little of it or of one behind it would be visible."""
+    """Draws an object in front of the others, unless too little of it or of one behind it would be visible."""
     width, height = canvas.size
+    label = int(rng.integers(len(SCENE_CLASS_NAMES)))
+    name, (low, high) = SCENE_CLASS_NAMES[label], spec.object_sides
+    mask = _shape_mask(rng, name, low * (min(high, 0.9 * min(width, height)) / low) ** rng.random())
+    left = int(rng.integers(-mask.shape[1] // 6, max(width - mask.shape[1] * 5 // 6, 1)))
+    top = int(rng.integers(-mask.shape[0] // 6, max(height - mask.shape[0] * 5 // 6, 1)))
+    hue = None
+    if rng.random() < spec.own_color:  # each class has a sector of the color circle
+        hue = (label + rng.uniform(-0.5, 0.5)) / len(SCENE_CLASS_NAMES) % 1.0
     rows, columns = slice(max(top, 0), top + mask.shape[0]), slice(max(left, 0), left + mask.shape[1])
     inside = mask[rows.start - top : height - top, columns.start - left : width - left] > 127
     visible = np.zeros((height, width), bool)
@@ -214,17 +183,8 @@ def _add_object(
     return [*covered, _Object(name, box, visible, int(inside.sum()))]
 
 
-def _hue(rng: np.random.Generator, name: str) -> float:
-    """Returns a hue in 0..1 from the sector of the color circle that belongs to the class."""
-    return (SCENE_CLASS_NAMES.index(name) + rng.uniform(-0.5, 0.5)) / len(SCENE_CLASS_NAMES) % 1.0
-
-
 def _paint(
-    rng: np.random.Generator,
-    canvas: Image.Image,
-    mask: np.ndarray,
-    box: tuple[int, int, int, int],
-    hue: float | None,
+    rng: np.random.Generator, canvas: Image.Image, mask: np.ndarray, box: tuple[int, int, int, int], hue: float | None
 ) -> Image.Image:
     """Returns a patch of one color (any hue for None), shaded or striped, that contrasts with the background."""
     height, width = mask.shape
@@ -244,11 +204,9 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     texture = np.zeros((height, width, 3))
     for cells, strength in ((2, 70.0), (6, 40.0), (24, 22.0), (90, 12.0)):
         coarse = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32) * strength
-        layers = [
-            Image.fromarray(coarse[..., channel]).resize((width, height), Image.Resampling.BICUBIC)
-            for channel in range(3)
-        ]
-        texture += np.stack([np.asarray(layer) for layer in layers], axis=-1)
+        for channel in range(3):
+            layer = Image.fromarray(coarse[..., channel]).resize((width, height), Image.Resampling.BICUBIC)
+            texture[..., channel] += np.asarray(layer)
     canvas = Image.fromarray(np.clip(rng.uniform(60, 200, 3) + texture, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(canvas)
     for _ in range(int(rng.integers(0, 10))):
@@ -261,10 +219,9 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def _shape_mask(rng: np.random.Generator, name: str, side: float) -> np.ndarray:
     """Returns an antialiased mask, uint8 `[h, w]`, of a rotated, squeezed shape with a longer side of `side` pixels."""
     outlines = _outlines(rng, name)
-    angle, squeeze = rng.uniform(0, 2 * math.pi), rng.uniform(0.65, 1.0)
+    angle, squeeze = rng.uniform(0, 2 * math.pi), np.diag([1.0, rng.uniform(0.65, 1.0)])
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    stretch = np.diag([1.0, squeeze])
-    turned = [outline @ stretch @ turn.T for outline in outlines]
+    turned = [outline @ squeeze @ turn.T for outline in outlines]
     low, high = turned[0].min(0), turned[0].max(0)
     scale = side / (high - low).max()
     width, height = (int(length) * _SUPERSAMPLE for length in np.ceil((high - low) * scale).astype(int) + 1)
@@ -277,24 +234,25 @@ def _shape_mask(rng: np.random.Generator, name: str, side: float) -> np.ndarray:
 
 def _outlines(rng: np.random.Generator, name: str) -> list[np.ndarray]:
     """Returns the outline of a shape and, for a ring, that of its hole, as `[n, 2]` points around the origin."""
-    around = np.linspace(0, 2 * math.pi, 72, endpoint=False)
-    circle = np.stack([np.cos(around), np.sin(around)], axis=-1)
+    circle = _on_circle(np.linspace(0, 2 * math.pi, 72, endpoint=False))
     if name == "disc":
         return [circle]
     if name == "ring":
         return [circle, circle * rng.uniform(0.5, 0.65)]
     if name == "star":
         radii = np.where(np.arange(10) % 2, rng.uniform(0.38, 0.48), 1.0)
-        angles = np.arange(10) * math.pi / 5
-        return [np.stack([np.cos(angles), np.sin(angles)], axis=-1) * radii[:, None]]
+        return [_on_circle(np.arange(10) * math.pi / 5) * radii[:, None]]
     if name == "cross":
         arm = rng.uniform(0.25, 0.35)
         quarter = np.array([(1, -arm), (1, arm), (arm, arm)])
         turns = [np.array([[c, -s], [s, c]]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
         return [np.concatenate([quarter @ turn.T for turn in turns])]
     corners = {"square": 4, "triangle": 3}[name]
-    angles = 2 * math.pi * (np.arange(corners) + 0.5) / corners
-    return [np.stack([np.cos(angles), np.sin(angles)], axis=-1)]
+    return [_on_circle(2 * math.pi * (np.arange(corners) + 0.5) / corners)]
+
+
+def _on_circle(angles: np.ndarray) -> np.ndarray:
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
 
 def _cut_out(image: np.ndarray, box: np.ndarray) -> np.ndarray:
