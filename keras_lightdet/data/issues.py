@@ -36,25 +36,18 @@ class IssueLog:
         self.strict = strict
         self.issues: list[DataIssue] = []
 
-    def report(self, kind: str, path: str | Path, detail: str) -> None:
-        """Records a fault.
+    def report(self, kind: str, path: str | Path, detail: str | DataError) -> None:
+        """Records a fault, which a text or an exception describes.
 
         Raises:
-            DataError: In strict mode.
+            DataError: In strict mode; an exception is raised as it is.
         """
-        if self.strict:
+        if not self.strict:
+            self.issues.append(DataIssue(kind, str(path), str(detail)))
+        elif isinstance(detail, DataError):
+            raise detail
+        else:
             raise DataError(f"{path}: {detail} ({kind}). Fix the file, or load without strict to skip it.")
-        self.issues.append(DataIssue(kind, str(path), detail))
-
-    def report_error(self, kind: str, path: str | Path, error: DataError) -> None:
-        """Records a fault that an exception describes.
-
-        Raises:
-            DataError: `error` itself, in strict mode.
-        """
-        if self.strict:
-            raise error
-        self.issues.append(DataIssue(kind, str(path), str(error)))
 
 
 class DecodeFailures:

@@ -101,7 +101,6 @@ def extract_imagenet(cache_dir: StrPath, data_dir: StrPath | None = None) -> Pat
 
 
 def _every_tenth(root: Path, split: str, names: tuple[str, ...]) -> ClassificationData:
-    """Returns one split of a folder of classes."""
     groups = _by_class(root, names)
     if all(len(group) < VAL_EVERY for group in groups):
         raise DataError(f"Expected {VAL_EVERY} or more images of a class in {root}, got fewer. Add a folder val/.")

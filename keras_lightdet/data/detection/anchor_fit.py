@@ -119,13 +119,7 @@ def fit_anchor_scale(data: DetectionData, image_size: Size, default: float) -> t
 def measure_fit(
     anchors: Sequence[Sequence[tuple[float, float]]], sizes: np.ndarray, finest_stride: int = 8
 ) -> AnchorFit:
-    """Measures how well anchors cover box sizes.
-
-    Args:
-        anchors: `(width, height)` pairs by level, in pixels.
-        sizes: `[n, 2]` widths and heights in pixels, n > 0.
-        finest_stride: Stride of the finest level in pixels.
-    """
+    """Measures how well anchors, `(width, height)` pairs by level, cover box sizes `[n, 2]`, n > 0; all in pixels."""
     flat = np.array([anchor for level in anchors for anchor in level], np.float64)
     best = size_iou(sizes, flat).max(axis=1)
     return AnchorFit(

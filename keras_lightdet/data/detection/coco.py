@@ -21,11 +21,7 @@ ImageId: TypeAlias = int | str
 
 
 def load_coco(
-    annotation_file: StrPath,
-    image_dir: StrPath,
-    *,
-    class_names: Sequence[str] | None = None,
-    strict: bool = False,
+    annotation_file: StrPath, image_dir: StrPath, *, class_names: Sequence[str] | None = None, strict: bool = False
 ) -> DetectionData:
     """Reads a COCO annotation file.
 
@@ -36,14 +32,13 @@ def load_coco(
         annotation_file: The JSON file.
         image_dir: The folder that `file_name` is relative to; names that leave it are refused.
         class_names: Label order, as saved with weights; the file's category names in any order.
-        strict: Whether to raise at the first fault and decode every image once, instead of skipping damaged files.
+        strict: See `load_detection`.
 
     Returns:
         Records in the file's order.
 
     Raises:
-        DataError: The file is damaged or not a COCO file, `class_names` differ, nothing is usable, or (strict) any
-            fault.
+        DataError: The file is damaged or not COCO, `class_names` differ, nothing is usable, or (strict) any fault.
     """
     path, folder = expand_user(annotation_file), expand_user(image_dir)
     content = _read_json(path)
@@ -126,11 +121,7 @@ def _images(path: Path, entries: list[Entry], log: IssueLog) -> dict[ImageId, En
 
 
 def _annotations_by_image(
-    path: Path,
-    entries: list[Entry],
-    images: Mapping[ImageId, Entry],
-    labels: Mapping[int, int],
-    log: IssueLog,
+    path: Path, entries: list[Entry], images: Mapping[ImageId, Entry], labels: Mapping[int, int], log: IssueLog
 ) -> dict[ImageId, list[Entry]]:
     """Groups the usable annotations by image; the others are reported."""
     grouped: dict[ImageId, list[Entry]] = defaultdict(list)
@@ -166,8 +157,9 @@ def _raw_records(
     for image_id, image in images.items():
         file = join_inside(folder, image["file_name"])
         if file is None:
-            detail = f"file_name {image['file_name']!r:.200} would leave {str(folder)!r}, skipped"
-            log.report("path escape", path, detail)
+            log.report(
+                "path escape", path, f"file_name {image['file_name']!r:.200} would leave {str(folder)!r}, skipped"
+            )
             continue
         entries = annotations.get(image_id, [])
         boxes = np.array([[_number(value) for value in entry["bbox"]] for entry in entries]).reshape(-1, 4)
@@ -180,19 +172,15 @@ def _raw_records(
             labels=[labels[entry["category_id"]] for entry in entries],
             ignore=[entry.get("iscrowd") == 1 for entry in entries],
             areas=[_number(entry.get("area")) for entry in entries],
-            stated_size=(_side(image.get("width")), _side(image.get("height"))),
+            stated_size=(_number(image.get("width"), 0.0), _number(image.get("height"), 0.0)),
         )
 
 
-def _number(value: object) -> float:
-    """Returns a number of the file as a float: NaN where it is none, infinity where it does not fit."""
+def _number(value: object, default: float = float("nan")) -> float:
+    """Returns a number of the file as a float: `default` where it is none, infinity where it does not fit."""
     if not isinstance(value, (int, float)):
-        return float("nan")
+        return default
     try:
         return float(value)
     except OverflowError:
         return float("inf")
-
-
-def _side(value: object) -> float:
-    return _number(value) if isinstance(value, (int, float)) else 0.0

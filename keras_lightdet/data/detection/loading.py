@@ -44,7 +44,7 @@ def load_detection(
     """
     if find_format(data_dir, format) == "voc":
         return load_voc(data_dir, split, class_names=class_names, strict=strict, seed=seed)
-    annotations, images = find_coco_split(data_dir, split)
+    annotations, images = _find_coco_split(expand_user(data_dir), split)
     return load_coco(annotations, images, class_names=class_names, strict=strict)
 
 
@@ -73,9 +73,9 @@ def find_format(data_dir: StrPath, format: str = "auto") -> str:
 
 
 def default_splits(data_dir: StrPath, format: str = "auto") -> tuple[str, str]:
-    """Returns the splits to train and to evaluate on.
+    """Returns the splits to train and to evaluate on: ("trainval", "test") for VOC, ("train", "val") for COCO.
 
-    They are ("trainval", "test") for VOC, ("train", "val") for COCO and for a VOC tree that lists val but no test.
+    A VOC tree that lists val but no test has the splits of COCO.
 
     Raises:
         DataError: See `find_format`.
@@ -86,13 +86,8 @@ def default_splits(data_dir: StrPath, format: str = "auto") -> tuple[str, str]:
     return ("train", "val") if "val" in listed and "test" not in listed else ("trainval", "test")
 
 
-def find_coco_split(data_dir: StrPath, split: str) -> tuple[Path, Path]:
-    """Returns the annotation file and the image folder of a split.
-
-    Raises:
-        DataError: No annotation file, or more than one, has the split's name.
-    """
-    folder = expand_user(data_dir)
+def _find_coco_split(folder: Path, split: str) -> tuple[Path, Path]:
+    """Returns the annotation file and the image folder of a split."""
     names = {path: _split_name(path) for path in _coco_files(folder)}
     matches = [path for path, name in names.items() if name == split]
     # "train" also matches instances_train2017.json, if that is the only such file.
@@ -102,8 +97,7 @@ def find_coco_split(data_dir: StrPath, split: str) -> tuple[Path, Path]:
         raise DataError(
             f"Expected one COCO file for split {split!r} in {str(folder)!r}, got {len(matches)} of {listed}."
         )
-    path = matches[0]
-    name = names[path]
+    path, name = matches[0], names[matches[0]]
     if path.parent.name == name:
         return path, path.parent
     candidates = (name, f"images/{name}", split, f"images/{split}", "images", ".")

@@ -3,9 +3,8 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -26,24 +25,9 @@ _INDEX = "index.json"
 _LAYOUT = 1  # of the index file; a file of another layout is written again
 _ENTRIES_KEY = "pictures"  # in the index file of layout 1
 
-Entry: TypeAlias = dict[str, Any]  # of an image: "file", "id", and the lists "boxes", "labels", "ignore" and "areas"
-
-
-@dataclass(frozen=True)
-class _Index:
-    """The index file of an extracted split."""
-
-    class_names: list[str]
-    entries: list[Entry]
-
 
 def load_tfds(
-    name: str,
-    split: str,
-    *,
-    cache_dir: StrPath,
-    data_dir: StrPath | None = None,
-    strict: bool = False,
+    name: str, split: str, *, cache_dir: StrPath, data_dir: StrPath | None = None, strict: bool = False
 ) -> DetectionData:
     """Reads a data set of TensorFlow Datasets, which is downloaded on first use.
 
@@ -54,7 +38,7 @@ def load_tfds(
         split: "train", "val", "trainval" or "test", where the data set has labels for it.
         cache_dir: The folder for the images; they need about the disk space of the data set.
         data_dir: TensorFlow Datasets' own folder; None takes its default.
-        strict: Whether to raise at the first fault and decode every image once, instead of skipping damaged files.
+        strict: See `load_detection`.
 
     Returns:
         The records of the data set's own files; difficult and crowd boxes are marked `ignore`.
@@ -69,21 +53,20 @@ def load_tfds(
     folder = expand_user(cache_dir) / name / split
     index = _read_index(folder / _INDEX) or _extract(name, split, folder, data_dir)
     first_pixel = 1.0 if name.startswith("voc/") else 0.0  # TensorFlow Datasets divides VOC's corners as they are.
-    return build_dataset(_raw_records(folder, index, first_pixel), index.class_names, IssueLog(strict), folder)
+    records = _raw_records(folder, index[_ENTRIES_KEY], first_pixel)
+    return build_dataset(records, index["class_names"], IssueLog(strict), folder)
 
 
-def _read_index(path: Path) -> _Index | None:
+def _read_index(path: Path) -> dict[str, Any] | None:
     """Returns the index of a completed extraction; None where there is none."""
     try:
         index = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    if not isinstance(index, dict) or index.get("layout") != _LAYOUT:
-        return None
-    return _Index(index["class_names"], index[_ENTRIES_KEY])
+    return index if isinstance(index, dict) and index.get("layout") == _LAYOUT else None
 
 
-def _extract(name: str, split: str, folder: Path, data_dir: StrPath | None) -> _Index:
+def _extract(name: str, split: str, folder: Path, data_dir: StrPath | None) -> dict[str, Any]:
     """Writes the images, then the index atomically, so that an interrupted extraction starts again."""
     import tensorflow_datasets as tfds
 
@@ -96,14 +79,14 @@ def _extract(name: str, split: str, folder: Path, data_dir: StrPath | None) -> _
         file_name = Path(example["image/filename"].decode()).name
         (folder / file_name).write_bytes(example["image"])
         entries.append({"file": file_name, **_labels(example)})
-    index = _Index(list(builder.info.features["objects"]["label"].names), entries)
-    content = {"layout": _LAYOUT, "class_names": index.class_names, _ENTRIES_KEY: index.entries}
-    atomic_write(folder / _INDEX, json.dumps(content))
+    class_names = list(builder.info.features["objects"]["label"].names)
+    index = {"layout": _LAYOUT, "class_names": class_names, _ENTRIES_KEY: entries}
+    atomic_write(folder / _INDEX, json.dumps(index))
     return index
 
 
-def _labels(example: Mapping[str, Any]) -> Entry:
-    """Returns the index entry of an example; boxes stay relative, `(y_min, x_min, y_max, x_max)`."""
+def _labels(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the index states of an example; boxes stay relative, `(y_min, x_min, y_max, x_max)`."""
     objects = example["objects"]
     ignore = objects["is_difficult"] if "is_difficult" in objects else objects["is_crowd"]
     return {
@@ -115,8 +98,8 @@ def _labels(example: Mapping[str, Any]) -> Entry:
     }
 
 
-def _raw_records(folder: Path, index: _Index, first_pixel: float) -> Iterator[RawRecord]:
-    for entry in index.entries:
+def _raw_records(folder: Path, entries: list[dict[str, Any]], first_pixel: float) -> Iterator[RawRecord]:
+    for entry in entries:
         path = folder / entry["file"]
         yield RawRecord(
             path=path,

@@ -95,7 +95,7 @@ def _validate(raw: RawRecord, log: IssueLog) -> ImageRecord | None:
     try:
         header = read_header(raw.path)
     except DataError as error:
-        log.report_error("image unreadable", raw.path, error)
+        log.report("image unreadable", raw.path, error)
         return None
     boxes, kept = _clean_boxes(raw, header, log)
     box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -153,8 +153,7 @@ def _upright_boxes(boxes: np.ndarray, raw: RawRecord, header: ImageHeader, log: 
     if not all(raw.stated_size) or tuple(raw.stated_size) == header.displayed_size:
         return boxes
     if tuple(raw.stated_size) == (header.width, header.height):
-        detail = "the boxes were turned by the image's EXIF orientation"
-        log.report("boxes on the unrotated image", raw.source, detail)
+        log.report("boxes on the unrotated image", raw.source, "the boxes were turned by the image's EXIF orientation")
         return _turn_boxes(boxes, header)
     (stated_width, stated_height), (width, height) = raw.stated_size, header.displayed_size
     detail = f"states {stated_width:g} x {stated_height:g}, the image has {width} x {height}"

@@ -7,7 +7,7 @@ most one pixel, which is clipped.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -29,7 +29,6 @@ MAX_XML_BYTES = 5_000_000
 MAX_OBJECTS = 10_000
 # Shares of the images that a seeded split assigns to val and test; train gets the rest.
 SEEDED_SPLIT = {"val": 0.15, "test": 0.15}
-_FIRST_PIXEL = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class VocObject:
     """One `<object>`: its name, the corners as written (NaN where unreadable) and the difficult flag."""
 
     name: str
-    corners: tuple[float, float, float, float]
+    corners: tuple[float, ...]
     difficult: bool
 
 
@@ -72,7 +71,7 @@ def load_voc(
         split: "train", "val", "trainval", "test" or another listed name; None takes all annotated images.
         class_names: Label order, as saved with weights. None takes VOC's 20 for a year folder of the devkit, else the
             sorted names of all annotations of the tree, so that all its splits have the same classes.
-        strict: Whether to raise at the first fault and decode every image once, instead of skipping damaged files.
+        strict: See `load_detection`.
         seed: Seed of the random split of a tree that lists none.
 
     Returns:
@@ -140,21 +139,18 @@ def read_voc_annotation(path: StrPath) -> VocAnnotation:
         raise DataError(f"Expected at most {MAX_OBJECTS} objects in {str(path)!r}, got {len(nodes)}. Split it.")
     objects = []
     for node in nodes:
-        x_min, y_min, x_max, y_max = (
-            _number(node.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")
-        )
+        corners = tuple(_number(node.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
         name, difficult = (node.findtext("name") or "").strip(), _number(node.findtext("difficult", "0")) == 1
-        objects.append(VocObject(name, (x_min, y_min, x_max, y_max), difficult))
+        objects.append(VocObject(name, corners, difficult))
     size = (_number(root.findtext("size/width", "0")), _number(root.findtext("size/height", "0")))
     return VocAnnotation((root.findtext("filename") or "").strip(), size, tuple(objects))
 
 
 def _number(text: str) -> float:
-    """Returns the number in a tag; NaN where it is none, so that the validation reports it."""
     try:
         return float(text)
     except ValueError:
-        return float("nan")
+        return float("nan")  # the validation reports it
 
 
 def _split_files(tree: Path) -> list[Path]:
@@ -168,7 +164,7 @@ def _split_stems(tree: Path, split: str | None, seed: int, log: IssueLog) -> lis
         return annotated
     files = {path.stem: path for path in _split_files(tree)}
     if not files:
-        return seeded_split(annotated, split, seed)
+        return _seeded_split(annotated, split, seed)
     union = ["train", "val"] if split == "trainval" and split not in files else [split]
     stems: dict[str, None] = {}  # an ordered set
     for path in (files[name] for name in union if name in files):
@@ -185,20 +181,12 @@ def _split_stems(tree: Path, split: str | None, seed: int, log: IssueLog) -> lis
     return list(stems)
 
 
-def seeded_split(stems: Sequence[str], split: str, seed: int) -> list[str]:
-    """Splits stems by a seeded shuffle; train, val and test are disjoint, and trainval is the union of train and val.
-
-    Raises:
-        DataError: `split` is not one of train, val, trainval and test.
-    """
+def _seeded_split(stems: Sequence[str], split: str, seed: int) -> list[str]:
+    """Splits stems by a seeded shuffle: train, val and test are disjoint, trainval is the union of train and val."""
     order = np.random.default_rng(seed).permutation(len(stems))
     val, test = (int(round(SEEDED_SPLIT[name] * len(stems))) for name in ("val", "test"))
-    indices = {
-        "test": order[:test],
-        "val": order[test : test + val],
-        "train": order[test + val :],
-        "trainval": order[test:],
-    }
+    train = order[test + val :]
+    indices = {"test": order[:test], "val": order[test : test + val], "train": train, "trainval": order[test:]}
     if split not in indices:
         raise DataError(f"Expected split to be one of {sorted(indices)} as no split file exists, got {split!r}.")
     return sorted(stems[index] for index in indices[split])
@@ -215,7 +203,7 @@ def _read_annotations(tree: Path, stems: Sequence[str], log: IssueLog) -> dict[s
         try:
             annotations[stem] = read_voc_annotation(path)
         except DataError as error:
-            log.report_error("annotation unreadable", path, error)
+            log.report("annotation unreadable", path, error)
     return annotations
 
 
@@ -238,46 +226,34 @@ def _choose_class_names(root: Path, annotations: Annotations, expected: Sequence
 
 
 def _object_names(annotations: Annotations) -> set[str]:
-    objects = (
-        voc_object
-        for in_tree in annotations.values()
-        for annotation in in_tree.values()
-        for voc_object in annotation.objects
-    )
-    return {voc_object.name for voc_object in objects} - {""}
+    in_all_trees = (annotation for in_tree in annotations.values() for annotation in in_tree.values())
+    return {voc_object.name for annotation in in_all_trees for voc_object in annotation.objects} - {""}
 
 
 def _raw_records(annotations: Annotations, class_names: Sequence[str], log: IssueLog) -> Iterator[RawRecord]:
     """Yields the records of all trees; an image that would lie outside its tree is reported and left out."""
-    labels = {name: label for label, name in enumerate(class_names)}
+    label_by_name = {name: label for label, name in enumerate(class_names)}
     for tree, in_tree in annotations.items():
         images = _images_by_stem(tree / "JPEGImages")
         for stem, annotation in in_tree.items():
-            source = tree / "Annotations" / f"{stem}.xml"
+            source, objects = tree / "Annotations" / f"{stem}.xml", annotation.objects
             path = images.get(stem) or join_inside(tree / "JPEGImages", annotation.filename)
             if path is None:
-                detail = f"<filename> {annotation.filename!r} would leave the data folder, skipped"
-                log.report("path escape", source, detail)
+                log.report(
+                    "path escape", source, f"<filename> {annotation.filename!r} would leave the data folder, skipped"
+                )
                 continue
-            image_id = stem if len(annotations) == 1 else f"{tree.name}/{stem}"
-            yield _raw_record(path, image_id, source, annotation, labels)
-
-
-def _raw_record(
-    path: Path, image_id: str, source: Path, annotation: VocAnnotation, labels: Mapping[str, int]
-) -> RawRecord:
-    objects = annotation.objects
-    return RawRecord(
-        path=path,
-        image_id=image_id,
-        source=source,
-        names=[f"object {number} ({voc_object.name})" for number, voc_object in enumerate(objects, start=1)],
-        boxes=np.array([voc_object.corners for voc_object in objects], np.float64),
-        labels=[labels.get(voc_object.name, NO_CLASS) for voc_object in objects],
-        ignore=[voc_object.difficult for voc_object in objects],
-        stated_size=annotation.size,
-        first_pixel=_FIRST_PIXEL,
-    )
+            yield RawRecord(
+                path=path,
+                image_id=stem if len(annotations) == 1 else f"{tree.name}/{stem}",
+                source=source,
+                names=[f"object {number} ({voc_object.name})" for number, voc_object in enumerate(objects, start=1)],
+                boxes=np.array([voc_object.corners for voc_object in objects], np.float64),
+                labels=[label_by_name.get(voc_object.name, NO_CLASS) for voc_object in objects],
+                ignore=[voc_object.difficult for voc_object in objects],
+                stated_size=annotation.size,
+                first_pixel=1.0,
+            )
 
 
 def _images_by_stem(folder: Path) -> dict[str, Path]:

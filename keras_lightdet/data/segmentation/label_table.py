@@ -56,10 +56,10 @@ class LabelTable:
         pixels = read_label_pixels(path, colors=self.colors).astype(np.int64)
         if self.colors:
             pixels = pixels @ np.array([1 << 16, 1 << 8, 1])
-        known = dict(sorted((_number(code), label) for code, label in self.codes.items()))
-        if not self.colors:
-            known = dict(sorted({IGNORE: IGNORE, **known}.items()))
-        numbers, labels = np.array(list(known)), np.array(list(known.values()), np.uint8)
+        known = {} if self.colors else {IGNORE: IGNORE}
+        known |= {_number(code): label for code, label in self.codes.items()}
+        numbers = np.array(sorted(known))
+        labels = np.array([known[number] for number in sorted(known)], np.uint8)
         positions = np.minimum(np.searchsorted(numbers, pixels), len(numbers) - 1)
         is_unknown = numbers[positions] != pixels
         if is_unknown.any():
@@ -69,7 +69,7 @@ class LabelTable:
     def _unknown_error(self, path: StrPath, pixels: np.ndarray) -> DataError:
         numbers, counts = np.unique(pixels, return_counts=True)
         shown = [
-            f"{_color(number) if self.colors else number} in {count} pixels"
+            f"{(number >> 16, number >> 8 & 255, number & 255) if self.colors else number} in {count} pixels"
             for number, count in zip(numbers[:_MAX_SHOWN].tolist(), counts.tolist(), strict=False)
         ]
         kind = "colors" if self.colors else "values"
@@ -131,7 +131,3 @@ def _parse(words: Sequence[str], line: int) -> tuple[Code, str | None]:
 
 def _number(code: Code) -> int:
     return (code[0] << 16) + (code[1] << 8) + code[2] if isinstance(code, tuple) else code
-
-
-def _color(number: int) -> tuple[int, int, int]:
-    return (number >> 16, number >> 8 & 255, number & 255)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_lightdet.data.issues import DataIssue, IssueLog
+from keras_lightdet.data.issues import IssueLog
 from keras_lightdet.data.segmentation.label_table import LIST_NAME, LabelTable, read_label_list
 from keras_lightdet.data.segmentation.records import SegmentationData, SegmentationRecord
 from keras_lightdet.errors import DataError
@@ -32,11 +32,7 @@ _LAYOUTS = (
 
 
 def load_segmentation(
-    data_dir: StrPath,
-    split: str,
-    *,
-    class_names: Sequence[str] | None = None,
-    strict: bool = False,
+    data_dir: StrPath, split: str, *, class_names: Sequence[str] | None = None, strict: bool = False
 ) -> SegmentationData:
     """Reads one split of a segmentation data set on disk; its files decide which of three layouts it has.
 
@@ -47,9 +43,6 @@ def load_segmentation(
         split: "train", "val", "test", or another name that the data set has.
         class_names: Label order, as saved with weights; the data's must be the same.
         strict: Whether to raise at the first fault instead of skipping the image.
-
-    Returns:
-        The records of the split.
 
     Raises:
         DataError: The folder has none of the layouts, lacks the split, has other classes, or (strict) has any fault.
@@ -68,11 +61,12 @@ def load_segmentation(
             if not labels.is_file():
                 raise DataError(f"Expected the labels of {str(image)!r} at {str(labels)!r}, found none. Add them.")
         except DataError as error:
-            log.report_error("unusable", image, error)
+            log.report("unusable", image, error)
             continue
         records.append(SegmentationRecord(str(image), str(labels), width, height))
     if not records:
-        raise DataError(f"Expected images of the split {split!r} in {str(root)!r}, got none. {_first(log.issues)}")
+        reason = log.issues[0].detail if log.issues else "Add some."
+        raise DataError(f"Expected images of the split {split!r} in {str(root)!r}, got none. {reason}")
     return SegmentationData(records, table, tuple(log.issues))
 
 
@@ -126,9 +120,8 @@ def _segnet_pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
             raise DataError(f"Expected {str(list_file)!r} to be a list of images, got over {MAX_SPLIT_BYTES} bytes.")
         lines = list_file.read_text(encoding="utf-8", errors="replace").splitlines()
         stems = [Path(line.split()[0]).name.removesuffix(".png").removesuffix(".jpg") for line in lines if line.split()]
-    return [
-        (images.get(stem, root / split / f"{stem}.png"), _label_path(root / f"{split}annot", stem)) for stem in stems
-    ]
+    annotations = root / f"{split}annot"
+    return [(images.get(stem, root / split / f"{stem}.png"), _label_path(annotations, stem)) for stem in stems]
 
 
 def _cityscapes_pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
@@ -146,7 +139,3 @@ def _images(folder: Path) -> list[Path]:
 def _label_path(folder: Path, stem: str) -> Path:
     candidates = [folder / f"{stem}{suffix}" for suffix in LABEL_SUFFIXES]
     return next((path for path in candidates if path.is_file()), candidates[0])
-
-
-def _first(issues: Sequence[DataIssue]) -> str:
-    return issues[0].detail if issues else "Add some."
