@@ -1,8 +1,7 @@
 """Draws training images as the network receives them, with their boxes or labels."""
 
-from typing import NamedTuple
+from dataclasses import replace
 
-import numpy as np
 from PIL import Image
 
 from keras_lightdet.data import (
@@ -16,22 +15,9 @@ from keras_lightdet.data import (
 from keras_lightdet.types import Size
 from keras_lightdet.visualization.boxes import draw_detection
 from keras_lightdet.visualization.masks import draw_segmentation, present_classes
-from keras_lightdet.visualization.montage import (
-    add_border,
-    legend_lines,
-    make_rows,
-    stack_horizontally,
-    stack_vertically,
-    tile_size,
-)
+from keras_lightdet.visualization.montage import make_montage, stack_horizontally, tile_size
 
 _MAX_TILE = 320  # longer side of a tile in pixels
-
-
-class _Boxes(NamedTuple):
-    boxes: np.ndarray
-    labels: np.ndarray
-    ignore: np.ndarray
 
 
 def draw_detection_batch(
@@ -43,27 +29,20 @@ def draw_detection_batch(
     columns: int = 4,
     seed: int = 0,
 ) -> Image.Image:
-    """Draws the first images of the training stream with their boxes; ignored boxes are gray.
+    """Draws the first images of the training stream, `columns` in a row, with their boxes; ignored boxes are gray.
 
-    Args:
-        data: The training split.
-        image_size: `(height, width)` of the network input.
-        augment: See `detection_train_batches`.
-        num_images: Number of images.
-        columns: Images per row.
-        seed: See `detection_train_batches`.
-
-    Returns:
-        An RGB image.
+    The other arguments are those of `detection_train_batches`.
     """
     images, targets = next(iter(detection_train_batches(data, image_size, num_images, seed=seed, augment=augment)))
-    columns_of_batch = (targets[key].numpy() for key in ("boxes", "labels", "ignore"))
+    targets = {key: values.numpy() for key, values in targets.items()}
     tiles = []
-    for image, boxes, labels, ignore in zip(images.numpy(), *columns_of_batch, strict=True):
-        is_box = labels >= 0
-        ground_truth = _Boxes(boxes[is_box], labels[is_box], ignore[is_box])
+    for index, image in enumerate(images.numpy()):
+        is_box = targets["labels"][index] >= 0
+        boxes, labels, ignore = (targets[key][index][is_box] for key in ("boxes", "labels", "ignore"))
+        record = data.records[targets["sources"][index, 0]]
+        ground_truth = replace(record, boxes=boxes, labels=labels, ignore=ignore)
         tiles.append(draw_detection(image, None, data.class_names, ground_truth=ground_truth))
-    return add_border(stack_vertically(make_rows(tiles, columns)))
+    return make_montage(tiles, columns)
 
 
 def draw_segmentation_batch(
@@ -78,17 +57,8 @@ def draw_segmentation_batch(
 ) -> Image.Image:
     """Draws the first images of the training stream, each beside a copy with its labels, and a legend.
 
-    Args:
-        data: The training split.
-        image_size: `(height, width)` of the network input; larger images are shown downsampled.
-        augment: See `segmentation_train_batches`.
-        num_images: Number of images.
-        columns: Pairs per row.
-        seed: See `segmentation_train_batches`.
-        strict: See `segmentation_train_batches`.
-
-    Returns:
-        An RGB image; ignored pixels, including those outside an image, are gray.
+    `columns` pairs are in a row, downsampled where they are large. Ignored pixels, including those outside an image,
+    are gray. The other arguments are those of `segmentation_train_batches`.
     """
     batches = segmentation_train_batches(data, image_size, num_images, seed=seed, augment=augment, strict=strict)
     images, targets = next(iter(batches))
@@ -98,6 +68,4 @@ def draw_segmentation_batch(
     for image, labels in zip(images.numpy(), label_images, strict=True):
         tiles = [Image.fromarray(image), draw_segmentation(image, labels)]
         pairs.append(stack_horizontally([tile.resize(size, Image.Resampling.BICUBIC) for tile in tiles]))
-    rows = make_rows(pairs, columns)
-    legend = legend_lines(present_classes(label_images, data.class_names), rows[0].width)
-    return add_border(stack_vertically([*rows, *legend]))
+    return make_montage(pairs, columns, present_classes(label_images, data.class_names))

@@ -9,10 +9,10 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from keras_lightdet.data.detection.records import ImageRecord
 from keras_lightdet.errors import DataError
 from keras_lightdet.images import ImageInput, to_pixels
-from keras_lightdet.labels import LabeledBoxes
-from keras_lightdet.visualization.montage import load_font
+from keras_lightdet.visualization.montage import Color, load_font
 
 # Images whose longer side is below this are upsampled by a whole factor, so that labels are readable.
 MIN_SIDE = 320
@@ -32,7 +32,6 @@ _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _LIGHT = 140
 _LUMA = (0.299, 0.587, 0.114)
 
-Color: TypeAlias = tuple[int, int, int]
 _Rectangle: TypeAlias = tuple[int, int, int, int]  # first and last pixels: (x_min, y_min, x_max, y_max)
 
 
@@ -64,7 +63,7 @@ def draw_detection(
     detections: ScoredBoxes | None,
     class_names: Sequence[str] | None = None,
     *,
-    ground_truth: LabeledBoxes | None = None,
+    ground_truth: ImageRecord | None = None,
     min_score: float = 0.0,
 ) -> Image.Image:
     """Draws boxes with names and scores on a copy of an image. `draw` is a short name for it.
@@ -102,21 +101,12 @@ def draw_on_canvas(
     scale: tuple[float, float],
     detections: ScoredBoxes | None,
     class_names: Sequence[str],
-    ground_truth: LabeledBoxes | None,
+    ground_truth: ImageRecord | None,
     min_score: float,
 ) -> Image.Image:
-    """Draws boxes on an image itself, see `draw_detection`.
+    """Draws boxes on an image itself and returns it; see `draw_detection`.
 
-    Args:
-        canvas: The resized image.
-        scale: `(x, y)` factors by which it was resized.
-        detections: Boxes in pixels of the image before resizing.
-        class_names: Names in label order.
-        ground_truth: Boxes in pixels of the image before resizing.
-        min_score: Omits detections below this score.
-
-    Returns:
-        `canvas`.
+    The boxes are in pixels of the image before it was resized by the `(x, y)` factors `scale`.
     """
     boxes = []
     if ground_truth is not None:
@@ -161,7 +151,7 @@ def _detection_boxes(detections: ScoredBoxes, names: Sequence[str], min_score: f
     return boxes
 
 
-def _ground_truth_boxes(ground_truth: LabeledBoxes, names: Sequence[str], with_text: bool) -> list[_Box]:
+def _ground_truth_boxes(ground_truth: ImageRecord, names: Sequence[str], with_text: bool) -> list[_Box]:
     _check(ground_truth.boxes, ground_truth.labels, names)
     return [
         _Box(
@@ -213,7 +203,9 @@ def _draw_boxes(canvas: Image.Image, boxes: Sequence[_Box], scale: tuple[float, 
             occupied = np.vstack([occupied, position])
             texts.append((position, text, box.color))
     for position, text, color in reversed(texts):
-        _draw_text(pen, position, text, color, font)
+        x_min, y_min, x_max, y_max = (int(value) for value in position)
+        pen.rectangle((x_min, y_min, x_max - 1, y_max - 1), fill=color)
+        pen.text((x_min + _padding(font), y_min), text, fill=text_color(color), font=font)
 
 
 def _pixel_rectangle(corners: np.ndarray, scale: tuple[float, float], size: tuple[int, int]) -> _Rectangle:
@@ -269,14 +261,6 @@ def _free_position(
     last = np.minimum(corners[:, None, 2:], occupied[None, :, 2:])
     hidden = np.maximum(last - first, 0).prod(axis=2).sum(axis=1)
     return corners[hidden.argmin()]
-
-
-def _draw_text(
-    pen: ImageDraw.ImageDraw, position: np.ndarray, text: str, color: Color, font: ImageFont.FreeTypeFont
-) -> None:
-    x_min, y_min, x_max, y_max = (int(c) for c in position)
-    pen.rectangle((x_min, y_min, x_max - 1, y_max - 1), fill=color)
-    pen.text((x_min + _padding(font), y_min), text, fill=text_color(color), font=font)
 
 
 def text_color(background: Color) -> Color:

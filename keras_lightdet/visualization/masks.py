@@ -7,7 +7,8 @@ from PIL import Image
 
 from keras_lightdet.errors import DataError
 from keras_lightdet.labels import IGNORE
-from keras_lightdet.visualization.boxes import IGNORED_COLOR, Color, class_color
+from keras_lightdet.visualization.boxes import IGNORED_COLOR, class_color
+from keras_lightdet.visualization.montage import Color
 
 OPACITY = 0.6
 IGNORED_NAME = "ignored"

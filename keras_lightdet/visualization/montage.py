@@ -1,18 +1,25 @@
 """Arranges images in montages with captions and a legend."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
+Color: TypeAlias = tuple[int, int, int]  # red, green and blue, 0..255
 GAP = 8  # pixels between images, and around the montage
 _FONT_SIZE = 15
 _BACKGROUND, _TEXT = (250, 250, 250), (20, 20, 20)
 
 
-def add_border(image: Image.Image) -> Image.Image:
-    """Returns an image with a border of `GAP` pixels."""
-    montage = Image.new("RGB", (image.width + 2 * GAP, image.height + 2 * GAP), _BACKGROUND)
-    montage.paste(image, (GAP, GAP))
+def make_montage(
+    tiles: Sequence[Image.Image], columns: int, legend: Sequence[tuple[str, Color]] = (), note: str = ""
+) -> Image.Image:
+    """Arranges images in rows of `columns`, above a legend of names with their colors and a line of text."""
+    rows = make_rows(tiles, columns)
+    lines = [*_legend_lines(legend, rows[0].width), *([text_line(note)] if note else [])]
+    content = stack_vertically([*rows, *lines])
+    montage = Image.new("RGB", (content.width + 2 * GAP, content.height + 2 * GAP), _BACKGROUND)
+    montage.paste(content, (GAP, GAP))
     return montage
 
 
@@ -54,12 +61,13 @@ def text_line(text: str) -> Image.Image:
     return line
 
 
-def legend_lines(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> list[Image.Image]:
+def _legend_lines(legend: Sequence[tuple[str, Color]], width: int) -> list[Image.Image]:
     """Returns names, each with a swatch of its color, in lines of at most `width` pixels."""
     lines: list[list[Image.Image]] = []
     used = width
-    for name, color in entries:
-        entry = _legend_entry(name, color)
+    for name, color in legend:
+        text = text_line(name)
+        entry = stack_horizontally([Image.new("RGB", (text.height, text.height), color), text], GAP // 2)
         if not lines or used + entry.width > width:
             lines.append([])
             used = 0
@@ -79,9 +87,3 @@ def load_font(size: float) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
     return font
-
-
-def _legend_entry(name: str, color: tuple[int, int, int]) -> Image.Image:
-    text = text_line(name)
-    swatch = Image.new("RGB", (text.height, text.height), color)
-    return stack_horizontally([swatch, text], GAP // 2)

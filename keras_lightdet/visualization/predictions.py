@@ -14,10 +14,8 @@ from keras_lightdet.images import read_image
 from keras_lightdet.visualization.boxes import IGNORED_COLOR, SHOWN_SCORE, ScoredBoxes, class_color, draw_on_canvas
 from keras_lightdet.visualization.masks import IGNORED_NAME, draw_segmentation, present_classes
 from keras_lightdet.visualization.montage import (
-    add_border,
     add_caption,
-    legend_lines,
-    make_rows,
+    make_montage,
     stack_horizontally,
     stack_vertically,
     text_line,
@@ -100,11 +98,16 @@ def draw_detection_grid(
         _detection_pair(image, predictions, record, class_names, min_score)
         for image, predictions, record in zip(images, detections, ground_truth, strict=True)
     ]
-    columns, width = min(columns, len(pairs)), max(pair.width for pair in pairs)
+    width = max(pair.width for pair in pairs)
     padded = [stack_vertically([pair, Image.new("RGB", (width, 0))], 0) for pair in pairs]
-    rows = make_rows(padded, columns)
-    legend = _detection_legend(detections, ground_truth, class_names, min_score, rows[0].width)
-    return add_border(stack_vertically([*rows, legend]))
+    present: set[int] = set()
+    for predictions, record in zip(detections, ground_truth, strict=True):
+        present |= {*map(int, predictions.labels[predictions.scores >= min_score]), *map(int, record.labels)}
+    legend = [(class_names[label], class_color(label)) for label in sorted(present)]
+    if any(np.any(record.ignore) for record in ground_truth):
+        legend.append((IGNORED_NAME, IGNORED_COLOR))
+    note = f"solid: predictions with a score of at least {min_score:.2f}; dashed: ground truth"
+    return make_montage(padded, columns, legend, note)
 
 
 def save_segmentation_grid(
@@ -134,9 +137,7 @@ def save_segmentation_grid(
         title = text_line(os.path.basename(data.records[index].path))
         pairs.append(stack_vertically([title, stack_horizontally(tiles)]))
         shown += [labels, ground_truth]
-    rows = make_rows(pairs, columns)
-    legend = legend_lines(present_classes(shown, data.class_names), rows[0].width)
-    _save(add_border(stack_vertically([*rows, *legend])), path)
+    _save(make_montage(pairs, columns, present_classes(shown, data.class_names)), path)
 
 
 def _detection_pair(
@@ -152,24 +153,6 @@ def _detection_pair(
     num_labeled = int(np.sum(~np.asarray(record.ignore, bool)))
     tiles = [add_caption(predicted, f"predictions: {num_shown}"), add_caption(labeled, f"ground truth: {num_labeled}")]
     return stack_vertically([text_line(os.path.basename(record.path)), stack_horizontally(tiles)])
-
-
-def _detection_legend(
-    detections: Sequence[ScoredBoxes],
-    records: Sequence[ImageRecord],
-    class_names: Sequence[str],
-    min_score: float,
-    width: int,
-) -> Image.Image:
-    """Returns the names of the classes that occur, in as many lines as needed, and a note."""
-    present: set[int] = set()
-    for predictions, record in zip(detections, records, strict=True):
-        present |= {*map(int, predictions.labels[predictions.scores >= min_score]), *map(int, record.labels)}
-    entries = [(class_names[label], class_color(label)) for label in sorted(present)]
-    if any(np.any(record.ignore) for record in records):
-        entries.append((IGNORED_NAME, IGNORED_COLOR))
-    note = text_line(f"solid: predictions with a score of at least {min_score:.2f}; dashed: ground truth")
-    return stack_vertically([*legend_lines(entries, width), note])
 
 
 def _save(image: Image.Image, path: StrPath) -> None:
