@@ -19,7 +19,7 @@ ImageInput: TypeAlias = StrPath | Image.Image | np.ndarray
 Result = TypeVar("Result")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-MAX_PIXELS = 64e6
+MAX_PIXELS = 64_000_000  # width times height
 CENTER_CROP = 0.875  # side of the central square that classifiers take over the shorter side of the image: 224 of 256
 _SUBPIXELS = 32  # OpenCV's fixed-point resolution: positions per pixel
 _ORIENTATION_TAG = 0x0112
@@ -36,17 +36,11 @@ _TRANSPOSES = {
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """The header of an image file, read without decoding any pixel.
-
-    Attributes:
-        width: Stored width in pixels.
-        height: Stored height in pixels.
-        orientation: EXIF orientation, 1..8; 5 to 8 swap width and height for display.
-    """
+    """The header of an image file, read without decoding any pixel; the size is as stored, in pixels."""
 
     width: int
     height: int
-    orientation: int
+    orientation: int  # of EXIF, 1..8; 5 to 8 swap width and height for display
 
     @property
     def displayed_size(self) -> tuple[int, int]:
@@ -54,21 +48,17 @@ class ImageHeader:
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-def read_image(path: StrPath, *, max_pixels: float = MAX_PIXELS) -> np.ndarray:
+def read_image(path: StrPath, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a JPEG, PNG, WebP or BMP file as RGB, with the EXIF orientation applied.
 
     Grayscale, palette, CMYK and 16-bit images become 8-bit RGB; transparent pixels are blended with white. The size in
     the header is checked before any pixel is decoded.
 
-    Args:
-        path: The file.
-        max_pixels: Largest width times height to decode.
-
     Returns:
         Uint8 `[height, width, 3]`, 0..255.
 
     Raises:
-        DataError: The file is missing, damaged, truncated, of another format, or larger than `max_pixels`.
+        DataError: The file is missing, damaged, truncated, of another format, or has more than `max_pixels`.
     """
     path = os.path.expanduser(path)
     image, header = _open(path, max_pixels)
@@ -136,13 +126,8 @@ def _pixel_fault(pixels: np.ndarray) -> str | None:
     return None
 
 
-def read_label_pixels(path: StrPath, *, colors: bool, max_pixels: float = MAX_PIXELS) -> np.ndarray:
-    """Reads a label image as stored: palette indices and gray values are not converted.
-
-    Args:
-        path: The file.
-        colors: Whether colors encode the classes; palette indices are then converted to colors.
-        max_pixels: Largest width times height to decode.
+def read_label_pixels(path: StrPath, *, colors: bool) -> np.ndarray:
+    """Reads a label image: palette indices and gray values as stored, or colors where these encode the classes.
 
     Returns:
         Integers `[height, width]`, or uint8 `[height, width, 3]` for colors.
@@ -151,7 +136,7 @@ def read_label_pixels(path: StrPath, *, colors: bool, max_pixels: float = MAX_PI
         DataError: See `read_image`; or the image has colors where values are expected.
     """
     path = os.path.expanduser(path)
-    image, _ = _open(path, max_pixels)
+    image, _ = _open(path)
     with image:
         try:
             pixels = np.asarray(image.convert("RGB") if colors else image)
@@ -165,13 +150,13 @@ def read_label_pixels(path: StrPath, *, colors: bool, max_pixels: float = MAX_PI
     return pixels
 
 
-def read_header(path: StrPath, *, max_pixels: float = MAX_PIXELS) -> ImageHeader:
+def read_header(path: StrPath) -> ImageHeader:
     """Reads an image's stored size and orientation without decoding it.
 
     Raises:
         DataError: See `read_image`; faults behind the header are not detected.
     """
-    image, header = _open(os.path.expanduser(path), max_pixels)
+    image, header = _open(os.path.expanduser(path))
     image.close()
     return header
 
@@ -229,35 +214,19 @@ def to_uint8(image: tf.Tensor) -> tf.Tensor:
 
 
 def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
-    """Resizes an image to the network input as evaluation and MediaPipe do, see `stretch`.
-
-    Args:
-        image: Uint8 `[height, width, 3]`.
-        size: `(height, width)` in pixels.
-
-    Returns:
-        Uint8 `[*size, 3]`.
-    """
+    """Resizes uint8 `[height, width, 3]` to uint8 `[*size, 3]` as evaluation and MediaPipe do, see `stretch`."""
     return to_uint8(stretch(tf.convert_to_tensor(image), size)).numpy()
 
 
 def center_crop(image: tf.Tensor | np.ndarray, size: Size) -> tf.Tensor:
-    """Crops the central square and resizes it with antialiasing, as classifiers are evaluated.
-
-    Args:
-        image: `[height, width, 3]`.
-        size: `(height, width)` in pixels.
-
-    Returns:
-        Float32 `[*size, 3]`.
-    """
+    """Crops the central square of `[height, width, 3]` and resizes it, antialiased, to float32 `[*size, 3]`."""
     height, width = tf.unstack(tf.shape(image)[:2])
     side = tf.maximum(tf.cast(CENTER_CROP * tf.cast(tf.minimum(height, width), tf.float32), tf.int32), 1)
     image = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
     return tf.image.resize(image, size, antialias=True)
 
 
-def _open(path: str, max_pixels: float) -> tuple[Image.Image, ImageHeader]:
+def _open(path: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, ImageHeader]:
     """Opens a file without decoding it; checks the file type and the image size."""
     try:
         mode = os.stat(path).st_mode
@@ -307,9 +276,9 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _too_large(path: str, size: str, max_pixels: float) -> DataError:
+def _too_large(path: str, size: str, max_pixels: int) -> DataError:
     return DataError(
-        f"Expected {path!r} to have at most {max_pixels:.0f} pixels, got {size}. Scale the image down or remove it."
+        f"Expected {path!r} to have at most {max_pixels} pixels, got {size}. Scale the image down or remove it."
     )
 
 
