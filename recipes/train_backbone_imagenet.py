@@ -10,7 +10,7 @@ rates fall linearly to 0, which is ours. DFANet's attention starts from the dens
 ImageNet cannot be fetched: register, and put its archives into TensorFlow Datasets' folder downloads/manual.
 
 The output folder holds best.weights.h5 and its record best.weights.json, which `--weights-backbone` of the BiSeNet and
-DFANet recipes takes, last/ (for --resume), metrics.json, labels.txt and logs/ (TensorBoard).
+DFANet recipes takes, last/ (for --resume), metrics.json, scores.json, labels.txt and logs/ (TensorBoard).
 
 Duration in hours: not measured on any CPU or GPU.
 Score: not measured. The papers state none; the re-implementation's Xception A reached 57.3 % top-1 accuracy.

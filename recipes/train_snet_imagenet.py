@@ -9,7 +9,7 @@ random crops, flips and colors at 224 pixels; 120 epochs are their 300,000 steps
 and put its two archives into TensorFlow Datasets' folder downloads/manual.
 
 The output folder holds best.weights.h5 and its record best.weights.json, which `--weights-backbone` of the ThunderNet
-recipes takes, last/ (for --resume), metrics.json, labels.txt and logs/ (TensorBoard).
+recipes takes, last/ (for --resume), metrics.json, scores.json, labels.txt and logs/ (TensorBoard).
 
 Duration in hours: not measured on any CPU or GPU.
 Score: not measured. The paper: 32.2 % top-1 error for SNet146.

@@ -1,14 +1,14 @@
 """Data and results of a classifier's run: the pre-training of a backbone."""
 
-import keras
-
+from keras_lightdet.classification import Classifier
 from keras_lightdet.data import (
     ClassificationData,
-    classification_eval_batches,
     draw_classification_scenes,
     load_classification,
 )
+from keras_lightdet.evaluation import evaluate_classification
 from keras_lightdet.runs.public_data import fetch_imagenet
+from keras_lightdet.runs.reporting import write_scores
 from keras_lightdet.runs.settings import ClassificationSettings
 
 DEMO_CLASS_IMAGES = {"train": 200, "val": 40}  # of each class
@@ -31,8 +31,8 @@ def load_classification_splits(settings: ClassificationSettings) -> tuple[Classi
     return train_data, val_data
 
 
-def report_classification(model: keras.Model, data: ClassificationData, settings: ClassificationSettings) -> None:
-    """Prints the top-1 error of the best weights."""
-    batches = classification_eval_batches(data, settings.side, settings.batch_size)
-    accuracy = model.evaluate(batches, verbose=0, return_dict=True)["accuracy"]
-    print(f"best weights {settings.best_path}: top-1 error {100 * (1 - accuracy):.1f} %")
+def report_classification(model: Classifier, data: ClassificationData, settings: ClassificationSettings) -> None:
+    """Evaluates the best weights, writes scores.json, and prints the top-1 error."""
+    result = evaluate_classification(model, data, settings.batch_size, image_size=settings.side)
+    write_scores({"val": result}, settings)
+    print(f"best weights {settings.best_path}: top-1 error {100 * (1 - result.figures()['accuracy']):.1f} %")

@@ -19,6 +19,7 @@ from keras_lightdet.detection import DetectorModel
 from keras_lightdet.runs.public_data import Fetch
 from keras_lightdet.runs.reporting import GRID_IMAGES, list_issues, report_scores
 from keras_lightdet.runs.settings import RunSettings
+from keras_lightdet.visualization import save_detection_grid
 from keras_lightdet.weights import read_record, resolve_weights
 
 DEMO_IMAGES = {"trainval": 400, "test": 100}
@@ -107,4 +108,4 @@ def report_detection(model: DetectorModel, data: DetectionData, settings: RunSet
     voc = evaluation.evaluate_voc(data, detections, metric="area")
     report_scores({"voc07": voc07, "voc": voc, "coco": evaluation.evaluate_coco(data, detections)}, settings)
     evaluation.plot_precision_recall(voc, folder / "precision_recall.png")
-    evaluation.save_detection_grid(data, detections, folder / "predictions.png", num_images=GRID_IMAGES)
+    save_detection_grid(data, detections, folder / "predictions.png", num_images=GRID_IMAGES)

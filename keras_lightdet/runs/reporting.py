@@ -11,7 +11,7 @@ import numpy as np
 from keras_lightdet.data import DataIssue, DetectionData, SegmentationData
 from keras_lightdet.deploy import export_detection, export_segmentation
 from keras_lightdet.detection import DetectorModel
-from keras_lightdet.evaluation import CocoResult, SegmentationResult, VocResult, class_table, result_as_data
+from keras_lightdet.evaluation import EvaluationResult, class_table, result_as_data
 from keras_lightdet.images import read_image
 from keras_lightdet.models import registry
 from keras_lightdet.runs.settings import RunSettings
@@ -20,8 +20,6 @@ from keras_lightdet.segmentation import SegmentationModel
 CALIBRATION_IMAGES = 100
 GRID_IMAGES = 12
 SHOWN_ISSUES = 5
-
-Result = CocoResult | VocResult | SegmentationResult
 
 
 def list_issues(issues: Sequence[DataIssue]) -> list[str]:
@@ -32,11 +30,16 @@ def list_issues(issues: Sequence[DataIssue]) -> list[str]:
     return [f"  {len(issues)} faults in the data:", *lines, *more] if lines else []
 
 
-def report_scores(results: Mapping[str, Result], settings: RunSettings) -> None:
+def write_scores(results: Mapping[str, EvaluationResult], settings: RunSettings) -> None:
+    """Writes the results to `scores.json`."""
+    scores = {name: result_as_data(result) for name, result in results.items()}
+    (settings.output_dir / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+
+
+def report_scores(results: Mapping[str, EvaluationResult], settings: RunSettings) -> None:
     """Writes the results to `scores.json`, and prints them with the paths of the run's files."""
     folder = settings.output_dir
-    scores = {name: result_as_data(result) for name, result in results.items()}
-    (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    write_scores(results, settings)
     for name, result in results.items():
         print(f"\n{name}\n{class_table(result)}")
     print(f"\nbest weights {settings.best_path}, images {folder / 'predictions.png'}, scores {folder / 'scores.json'}")

@@ -15,6 +15,7 @@ from keras_lightdet.runs.public_data import PublicData
 from keras_lightdet.runs.reporting import GRID_IMAGES, list_issues, report_scores
 from keras_lightdet.runs.settings import RunSettings
 from keras_lightdet.segmentation import SegmentationModel
+from keras_lightdet.visualization import save_segmentation_grid
 
 DEMO_LABEL_IMAGES = {"train": 300, "val": 60}
 DEMO_SEGMENTATION_AUGMENT = SegmentationAugmentSpec(scales=(0.75, 1.33))
@@ -62,4 +63,4 @@ def report_segmentation(model: SegmentationModel, data: SegmentationData, settin
     indices = np.linspace(0, len(data) - 1, min(GRID_IMAGES, len(data))).astype(int).tolist()
     paths = [data.records[index].path for index in indices]
     predictions = dict(zip(indices, model.segment(paths), strict=True))
-    evaluation.save_segmentation_grid(data, predictions, settings.output_dir / "predictions.png")
+    save_segmentation_grid(data, predictions, settings.output_dir / "predictions.png")
