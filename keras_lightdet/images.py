@@ -48,7 +48,7 @@ class ImageHeader:
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-def read_image(path: StrPath, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(path: StrPath, *, max_pixels: float = MAX_PIXELS) -> np.ndarray:
     """Reads a JPEG, PNG, WebP or BMP file as RGB, with the EXIF orientation applied.
 
     Grayscale, palette, CMYK and 16-bit images become 8-bit RGB; transparent pixels are blended with white. The size in
@@ -226,7 +226,7 @@ def center_crop(image: tf.Tensor | np.ndarray, size: Size) -> tf.Tensor:
     return tf.image.resize(image, size, antialias=True)
 
 
-def _open(path: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, ImageHeader]:
+def _open(path: str, max_pixels: float = MAX_PIXELS) -> tuple[Image.Image, ImageHeader]:
     """Opens a file without decoding it; checks the file type and the image size."""
     try:
         mode = os.stat(path).st_mode
@@ -276,9 +276,9 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _too_large(path: str, size: str, max_pixels: int) -> DataError:
+def _too_large(path: str, size: str, max_pixels: float) -> DataError:
     return DataError(
-        f"Expected {path!r} to have at most {max_pixels} pixels, got {size}. Scale the image down or remove it."
+        f"Expected {path!r} to have at most {max_pixels:.0f} pixels, got {size}. Scale the image down or remove it."
     )
 
 
