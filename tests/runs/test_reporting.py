@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_lightdet.data import DataIssue, DetectionData, ImageRecord
+from keras_lightdet.models import registry
 from keras_lightdet.runs import RunSettings, export_and_check, reporting
 
 
@@ -26,8 +28,12 @@ def settings_of(tmp_path, **options):
     return RunSettings(output_dir=tmp_path / "out", epochs=1, batch_size=1, input_size=(32, 32), **options)
 
 
-@pytest.mark.parametrize("status", [0, 3])
-def test_the_exported_file_is_checked_with_the_data_of_the_run(status, data, tmp_path, monkeypatch):
+def toy():
+    """A user's builder."""
+
+
+@pytest.mark.parametrize(("builder", "status"), [("RSANet", 0), ("RSANet", 3), ("Toy", 0)])
+def test_the_exported_file_is_checked_with_the_data_of_the_run(builder, status, data, tmp_path, monkeypatch):
     exports, commands = [], []
 
     def export(model, path, *, quantize, calibration):
@@ -40,16 +46,19 @@ def test_the_exported_file_is_checked_with_the_data_of_the_run(status, data, tmp
     monkeypatch.setattr(reporting, "export_detection", export)
     monkeypatch.setattr(reporting.subprocess, "run", run)
     settings = settings_of(tmp_path, data_dir=tmp_path, export=True)
+    model = SimpleNamespace(architecture={"builder": builder})
+    monkeypatch.setitem(registry.MODELS, "Toy", toy)
     if status:
         with pytest.raises(SystemExit) as end:
-            export_and_check("model", data, settings)
+            export_and_check(model, data, settings)
         assert end.value.code == status
     else:
-        export_and_check("model", data, settings)
+        export_and_check(model, data, settings)
     path = tmp_path / "out" / "detector.tflite"
-    assert exports == [("model", path, "int8", [0, 1, 2])]
+    assert exports == [(model, path, "int8", [0, 1, 2])]
     command = [sys.executable, "-m", "keras_lightdet.cli", "check", path, "--weights", settings.best_path]
-    assert commands == [[*map(str, command), "--data-dir", str(tmp_path), "--format", "auto"]]
+    own_file = ["--import", __file__] if builder == "Toy" else []
+    assert commands == [[*map(str, command), *own_file, "--data-dir", str(tmp_path), "--format", "auto"]]
 
 
 def test_nothing_is_exported_without_the_flag(data, tmp_path, monkeypatch):
