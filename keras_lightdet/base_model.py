@@ -17,7 +17,7 @@ MAX_HALTED_SOURCES = 256
 class BaseModel(keras.Model):
     """A model that trains with stock `compile` and `fit` on the losses that `compute_losses` returns.
 
-    Subclasses define `call`, `compute_losses`, `networks`, `inference_stages`, `class_layers` and `get_config`.
+    Subclasses define `call`, `compute_losses`, `networks` and `inference_stages`, and extend `config_objects`.
 
     Data for `fit` are pairs of images and targets (`DetectionTargets` or `SegmentationTargets`). Their optional
     "sources" identify the images when a loss or gradient is not finite.
@@ -29,6 +29,9 @@ class BaseModel(keras.Model):
         architecture: Name and arguments of the builder, stored in the record of saved weights.
         name: Name of the model.
     """
+
+    # Names of a subclass's own arguments and attributes that Keras serializes: networks and specs.
+    config_objects: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -93,12 +96,24 @@ class BaseModel(keras.Model):
         raise self._missing("inference_stages")
 
     def class_layers(self) -> list[keras.layers.Layer]:
-        """Returns the layers whose weights depend on the classes; all other weights fit any set of classes."""
-        raise self._missing("class_layers")
+        """Returns the layers that predict classes, named "*_class"; all other weights fit any set of classes."""
+        return [layer for network in self.layers for layer in network.layers if layer.name.endswith("_class")]
 
     def get_config(self) -> Config:
         """Returns the constructor's arguments in the form Keras saves."""
-        raise self._missing("get_config")
+        return {
+            "class_names": list(self.class_names),
+            "input_size": list(self.input_size),
+            "architecture": self.architecture,
+            "name": self.name,
+            **{key: keras.saving.serialize_keras_object(getattr(self, key)) for key in self.config_objects},
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> "BaseModel":
+        """Rebuilds the model from the config that `get_config` returned."""
+        objects = {key: value for key, value in config.items() if isinstance(value, dict) and key != "architecture"}
+        return cls(**config | {key: keras.saving.deserialize_keras_object(value) for key, value in objects.items()})
 
     def train_step(self, data: Any) -> Tensors:
         """Takes one optimizer step on a batch; after a non-finite loss or gradient no step changes the weights."""
@@ -133,16 +148,10 @@ class BaseModel(keras.Model):
         input_signature: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Exports `call`, which gives the raw outputs, with Keras, see `keras.Model.export`.
+        """Exports `call`, which gives the raw outputs, with Keras; see `keras.Model.export` for the arguments.
 
+        `~` in `filepath` is expanded. By default the input is float32 images `[B, *input_size, 3]`, 0..255.
         For a TFLite file with post-processing inside use `keras_lightdet.deploy`.
-
-        Args:
-            filepath: Folder or file to write; `~` is expanded.
-            format: See `keras.Model.export`.
-            verbose: See `keras.Model.export`.
-            input_signature: `None` = float32 images `[B, *input_size, 3]`, 0..255.
-            **kwargs: See `keras.Model.export`.
         """
         if input_signature is None:
             input_signature = [keras.InputSpec(shape=(None, *self.input_size, 3), dtype="float32")]

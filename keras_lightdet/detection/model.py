@@ -5,12 +5,13 @@ from typing import Any, cast
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_lightdet.base_model import BaseModel
 from keras_lightdet.boxes import SelectedDetections, SelectSpec, select_detections
 from keras_lightdet.detection.detections import Detections
 from keras_lightdet.images import ImageInput, for_each_image, resize_image
-from keras_lightdet.types import Config, Size, Tensor, Tensors
+from keras_lightdet.types import Size, Tensor, Tensors
 from keras_lightdet.visualization.boxes import SHOWN_SCORE
 
 
@@ -21,31 +22,14 @@ class DetectorModel(BaseModel):
     `[B, H, W, 3]` (0..255, RGB) and `DetectionTargets`.
 
     Args:
-        class_names: Names of the classes in label order.
-        input_size: `(height, width)` in pixels to which images are resized.
         select: Selection of detections from the decoded boxes.
-        loss_names: Keys of the dict that `compute_losses` returns.
-        architecture: Name and arguments of the builder, stored in the record of saved weights.
-        name: Name of the model.
+        **options: Arguments of `BaseModel`.
     """
 
-    def __init__(
-        self,
-        *,
-        class_names: Sequence[str],
-        input_size: Size,
-        select: SelectSpec,
-        loss_names: Sequence[str],
-        architecture: Mapping[str, Any] | None = None,
-        name: str | None = None,
-    ):
-        super().__init__(
-            class_names=class_names,
-            input_size=input_size,
-            loss_names=loss_names,
-            architecture=architecture,
-            name=name,
-        )
+    config_objects: tuple[str, ...] = ("select",)
+
+    def __init__(self, *, select: SelectSpec, **options: Any):
+        super().__init__(**options)
         self.select = select
 
     def decode(self, raw: Tensors) -> tuple[Tensor, Tensor]:
@@ -81,15 +65,9 @@ class DetectorModel(BaseModel):
         size = cast(Size, pixels.shape[:2])
         return to_detections(selected, size, self.input_size, self.class_names, image=pixels)
 
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments; subclasses add theirs."""
-        return {
-            "class_names": list(self.class_names),
-            "input_size": list(self.input_size),
-            "select": keras.saving.serialize_keras_object(self.select),
-            "architecture": self.architecture,
-            "name": self.name,
-        }
+    def _clip_to_input(self, boxes: Tensor) -> Tensor:
+        height, width = self.input_size
+        return ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32"))
 
 
 def to_detections(

@@ -1,18 +1,16 @@
 """OneStageDetector: one network whose dense outputs are decoded to detections."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_lightdet.boxes import SelectSpec
 from keras_lightdet.detection.anchor_objective import AnchorObjective
 from keras_lightdet.detection.anchor_placement import image_size_of
 from keras_lightdet.detection.grid_objective import GridObjective
 from keras_lightdet.detection.model import DetectorModel
 from keras_lightdet.inference_stage import InferenceStage
-from keras_lightdet.types import Config, DetectionTargets, Size, Tensor, Tensors
+from keras_lightdet.types import DetectionTargets, Size, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
@@ -22,28 +20,13 @@ class OneStageDetector(DetectorModel):
     Args:
         network: Functional model, images `[B, H, W, 3]` -> the raw outputs that `objective` describes.
         objective: The meaning of the raw outputs: decode and loss.
-        class_names, input_size, select, architecture, name: See `DetectorModel`.
+        **options: `class_names`, `input_size`, `select`, `architecture` and `name`; see `DetectorModel`.
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        objective: GridObjective | AnchorObjective,
-        *,
-        class_names: Sequence[str],
-        input_size: Size,
-        select: SelectSpec,
-        architecture: Mapping[str, Any] | None = None,
-        name: str | None = None,
-    ):
-        super().__init__(
-            class_names=class_names,
-            input_size=input_size,
-            select=select,
-            loss_names=objective.loss_names,
-            architecture=architecture,
-            name=name,
-        )
+    config_objects = ("network", "objective", "select")
+
+    def __init__(self, network: keras.Model, objective: GridObjective | AnchorObjective, **options: Any):
+        super().__init__(loss_names=objective.loss_names, **options)
         self.network = network
         self.objective = objective
         self.built = True
@@ -51,10 +34,6 @@ class OneStageDetector(DetectorModel):
     def networks(self, input_size: Size | None = None) -> list[tuple[keras.Model, list[tuple[int, ...]]]]:
         """Returns the network, see `BaseModel.networks`."""
         return [(self.network, [(*(input_size or self.input_size), 3)])]
-
-    def class_layers(self) -> list[keras.layers.Layer]:
-        """Returns the class prediction layers, see `BaseModel.class_layers`."""
-        return [layer for layer in self.network.layers if layer.name.endswith("_class")]
 
     def call(self, images: Tensor, training: bool = False) -> Tensors:
         """Returns the raw float32 outputs for `images` `[B, H, W, 3]`, 0..255."""
@@ -68,29 +47,11 @@ class OneStageDetector(DetectorModel):
 
     def decode(self, raw: Tensors) -> tuple[Tensor, Tensor]:
         """Returns boxes `[B, N, 4]` (xyxy pixels, clipped to the input) and scores `[B, N, K]`, 0..1."""
-        height, width = self.input_size
         anchors: Any = self.objective.generate_anchors(self.input_size)
         boxes = self.objective.decode_boxes(raw["box_deltas"], anchors)
-        boxes = ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32"))
-        return boxes, self.objective.decode_scores(raw)
+        return self._clip_to_input(boxes), self.objective.decode_scores(raw)
 
     def inference_stages(self) -> list[InferenceStage]:
         """Returns the network as one stage, see `BaseModel.inference_stages`."""
         limits = self.objective.raw_limits()
         return [InferenceStage("network", lambda tensors: self(tensors["images"]), ("images",), True, limits)]
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments, the network included."""
-        return {
-            **super().get_config(),
-            "network": keras.saving.serialize_keras_object(self.network),
-            "objective": keras.saving.serialize_keras_object(self.objective),
-        }
-
-    @classmethod
-    def from_config(cls, config: Config) -> "OneStageDetector":
-        """Rebuilds the detector from the config that `get_config` returned."""
-        config = dict(config)
-        for key in ("network", "objective", "select"):
-            config[key] = keras.saving.deserialize_keras_object(config[key])
-        return cls(**config)

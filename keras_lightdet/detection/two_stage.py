@@ -1,19 +1,18 @@
 """TwoStageDetector: a region proposal network, and a second network that classifies each proposal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_lightdet.boxes import SelectSpec
 from keras_lightdet.detection.anchor_placement import generate_anchors, image_size_of
 from keras_lightdet.detection.model import DetectorModel
 from keras_lightdet.detection.proposal_objective import ProposalObjective
 from keras_lightdet.detection.region_objective import RegionObjective
 from keras_lightdet.inference_stage import InferenceStage
-from keras_lightdet.types import Config, DetectionTargets, Size, Tensor, Tensors
+from keras_lightdet.types import DetectionTargets, Size, Tensor, Tensors
 
 _FEATURES = "features"  # name of the feature map among a stage's tensors, or prefix of the names of several
 
@@ -29,11 +28,13 @@ class TwoStageDetector(DetectorModel):
             samples the features of each region, followed by a functional model, which classifies the regions.
         proposal_objective: The meaning of the outputs of `rpn`.
         region_objective: The meaning of the outputs of `roi_head`.
-        class_names, input_size, select, architecture, name: See `DetectorModel`.
+        **options: `class_names`, `input_size`, `select`, `architecture` and `name`; see `DetectorModel`.
 
     Raises:
         ValueError: If `roi_head` does not consist of these two.
     """
+
+    config_objects = ("rpn", "roi_head", "proposal_objective", "region_objective", "select")
 
     def __init__(
         self,
@@ -41,21 +42,9 @@ class TwoStageDetector(DetectorModel):
         roi_head: keras.Model,
         proposal_objective: ProposalObjective,
         region_objective: RegionObjective,
-        *,
-        class_names: Sequence[str],
-        input_size: Size,
-        select: SelectSpec,
-        architecture: Mapping[str, Any] | None = None,
-        name: str | None = None,
+        **options: Any,
     ):
-        super().__init__(
-            class_names=class_names,
-            input_size=input_size,
-            select=select,
-            loss_names=(*proposal_objective.loss_names, *region_objective.loss_names),
-            architecture=architecture,
-            name=name,
-        )
+        super().__init__(loss_names=(*proposal_objective.loss_names, *region_objective.loss_names), **options)
         _roi_layers(roi_head)
         self.rpn = rpn
         self.roi_head = roi_head
@@ -113,9 +102,8 @@ class TwoStageDetector(DetectorModel):
 
     def decode(self, raw: Tensors) -> tuple[Tensor, Tensor]:
         """Returns boxes (xyxy pixels, clipped to the input), `[B, R, 4]` or one per class, and scores `[B, R, K]`."""
-        height, width = self.input_size
         boxes, scores = self.region_objective.decode(raw)
-        return ops.clip(boxes, 0.0, ops.convert_to_tensor([width, height, width, height], "float32")), scores
+        return self._clip_to_input(boxes), scores
 
     def inference_stages(self) -> list[InferenceStage]:
         """Returns both networks and the proposals between them, see `BaseModel.inference_stages`."""
@@ -156,21 +144,6 @@ class TwoStageDetector(DetectorModel):
         context = tf.distribute.get_replica_context()
         replica = 0 if context is None else context.replica_id_in_sync_group
         return tf.stack([tf.cast(step, tf.int32), 2 * tf.cast(replica, tf.int32)])
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments, both networks included."""
-        config = super().get_config()
-        for key in ("rpn", "roi_head", "proposal_objective", "region_objective"):
-            config[key] = keras.saving.serialize_keras_object(getattr(self, key))
-        return config
-
-    @classmethod
-    def from_config(cls, config: Config) -> "TwoStageDetector":
-        """Rebuilds the detector from the config that `get_config` returned."""
-        config = dict(config)
-        for key in ("rpn", "roi_head", "proposal_objective", "region_objective", "select"):
-            config[key] = keras.saving.deserialize_keras_object(config[key])
-        return cls(**config)
 
 
 def _roi_layers(roi_head: keras.Model) -> tuple[keras.layers.Layer, keras.Model]:

@@ -1,6 +1,6 @@
 """SegmentationModel: a network that predicts the class of each pixel, its training and inference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import keras
@@ -16,12 +16,11 @@ from keras_lightdet.segmentation.loss import SegmentationLoss, pixel_loss
 from keras_lightdet.types import Config, SegmentationTargets, Size, Tensor, Tensors
 
 MAIN = "logits"
-CLASS_SUFFIX = "_class"
 
 
 def predict_pixels(x: keras.KerasTensor, num_classes: int, *, name: str) -> keras.KerasTensor:
     """Adds the 1x1 convolution that predicts logits, `[B, H, W, C]` -> float32 `[B, H, W, num_classes]`."""
-    return layers.Conv2D(num_classes, 1, dtype="float32", name=f"{name}{CLASS_SUFFIX}")(x)
+    return layers.Conv2D(num_classes, 1, dtype="float32", name=f"{name}_class")(x)
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
@@ -33,33 +32,17 @@ class SegmentationModel(BaseModel):
     Args:
         network: Functional model, images `[B, H, W, 3]` -> `{"logits" [B, h, w, num_classes], ..}`; further outputs are
             the logits of auxiliary heads, which are used in training only.
-        class_names: Names of the classes in label order.
-        input_size: `(height, width)` in pixels to which images are resized.
         loss: Settings of the loss; `None` = the defaults.
-        architecture: Name and arguments of the builder, stored in the record of saved weights.
-        name: Name of the model.
+        **options: `class_names`, `input_size`, `architecture` and `name`; see `BaseModel`.
 
     Raises:
         ValueError: If `loss` has another number of class weights than there are classes.
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        *,
-        class_names: Sequence[str],
-        input_size: Size,
-        loss: SegmentationLoss | None = None,
-        architecture: Mapping[str, Any] | None = None,
-        name: str | None = None,
-    ):
-        super().__init__(
-            class_names=class_names,
-            input_size=input_size,
-            loss_names=[_loss_name(output) for output in network.output],
-            architecture=architecture,
-            name=name,
-        )
+    config_objects = ("network",)
+
+    def __init__(self, network: keras.Model, *, loss: SegmentationLoss | None = None, **options: Any):
+        super().__init__(loss_names=[_loss_name(output) for output in network.output], **options)
         self.network = network
         self.loss_spec = loss or SegmentationLoss()
         weights = self.loss_spec.class_weights
@@ -71,10 +54,6 @@ class SegmentationModel(BaseModel):
         """Returns the network without its auxiliary heads, see `BaseModel.networks`."""
         network = keras.Model(self.network.input, self.network.output[MAIN], name=self.network.name)
         return [(network, [(*(input_size or self.input_size), 3)])]
-
-    def class_layers(self) -> list[keras.layers.Layer]:
-        """Returns the class prediction layers, see `BaseModel.class_layers`."""
-        return [layer for layer in self.network.layers if layer.name.endswith(CLASS_SUFFIX)]
 
     def call(self, images: Tensor, training: bool = False) -> Tensors:
         """Returns `{"logits" [B, h, w, num_classes]}`, float32, for `images` `[B, H, W, 3]`, 0..255."""
@@ -116,23 +95,8 @@ class SegmentationModel(BaseModel):
         return [InferenceStage("network", lambda tensors: self(tensors["images"]), ("images",), True)]
 
     def get_config(self) -> Config:
-        """Returns the constructor's arguments, the network included."""
-        return {
-            "network": keras.saving.serialize_keras_object(self.network),
-            "class_names": list(self.class_names),
-            "input_size": list(self.input_size),
-            "loss": keras.saving.serialize_keras_object(self.loss_spec),
-            "architecture": self.architecture,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: Config) -> "SegmentationModel":
-        """Rebuilds the segmenter from the config that `get_config` returned."""
-        config = dict(config)
-        for key in ("network", "loss"):
-            config[key] = keras.saving.deserialize_keras_object(config[key])
-        return cls(**config)
+        """Returns the constructor's arguments in the form Keras saves."""
+        return {**super().get_config(), "loss": keras.saving.serialize_keras_object(self.loss_spec)}
 
     def _run(self, images: Tensor, training: bool) -> Tensors:
         raw = self.network(ops.cast(images, self.compute_dtype), training=training)

@@ -24,12 +24,16 @@ class Incomplete(DetectorModel):
         ("decode", ({},)),
         ("networks", ()),
         ("inference_stages", ()),
-        ("class_layers", ()),
     ],
 )
 def test_the_error_names_the_method_that_a_subclass_lacks(method, arguments):
     with pytest.raises(NotImplementedError, match=f"Incomplete to define {method}"):
         getattr(Incomplete(), method)(*arguments)
+
+
+def test_class_layers_are_found_by_name():
+    assert [layer.name for layer in small_rsanet().class_layers()] == ["p3_class", "p4_class", "p5_class"]
+    assert Incomplete().class_layers() == []
 
 
 def test_the_second_stage_is_found_by_its_layers_not_by_names():

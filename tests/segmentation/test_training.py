@@ -7,6 +7,8 @@ import tensorflow as tf
 from replica_check import assert_replicas_agree
 from small_segmenter import BUILDERS, random_batch, small_toy
 
+from keras_lightdet.segmentation import SegmentationLoss, SegmentationModel
+
 # Tracing the papers' networks takes most of a minute per test.
 SEGMENTERS = [pytest.param(name, marks=() if name == "toy" else pytest.mark.slow) for name in BUILDERS]
 
@@ -58,6 +60,21 @@ def test_a_clipped_step_is_the_gradient_scaled_to_the_clipnorm(name):
     model.fit(batches(1), verbose=0)
     for weight, start, gradient in zip(model.trainable_weights, before, gradients, strict=True):
         np.testing.assert_allclose(start - weight.numpy(), gradient * 0.1 / norm, atol=2e-5)
+
+
+def test_keras_file_restores_the_segmenter(tmp_path):
+    toy, images = small_toy(), random_batch()[0]
+    loss = SegmentationLoss(ohem_threshold=None, class_weights=(1.0, 2.0, 0.5))
+    options = {"class_names": toy.class_names, "input_size": toy.input_size, "architecture": {"builder": "Toy"}}
+    model = SegmentationModel(toy.network, loss=loss, **options)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(loaded(images)["logits"], model(images)["logits"])
+    assert loaded.loss_spec == loss
+    for key in options:
+        assert getattr(loaded, key) == options[key]
+    with pytest.raises(ValueError, match="Expected 3 class_weights, got 2"):
+        SegmentationModel(toy.network, loss=SegmentationLoss(class_weights=(1.0, 2.0)), **options)
 
 
 def test_fit_leaves_the_averaged_weights():
