@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from keras_lightdet.types import Tensors
 
+# Limits of logits: the sigmoid is within 0.0004 of 0 or 1 there, below any score threshold.
+LOGIT_LIMITS = (-8.0, 8.0)
+
 
 @dataclass(frozen=True)
 class InferenceStage:

@@ -39,16 +39,8 @@ class GridAnchors(Spec):
 
     def scaled(self, factor: float) -> "GridAnchors":
         """Returns anchors `factor` times as large, for a larger or smaller network input."""
-        return GridAnchors(
-            self.strides, tuple(tuple((w * factor, h * factor) for w, h in level) for level in self.sizes)
-        )
-
-    def count(self, image_size: Size) -> int:
-        """Returns the number of anchors for an image of `(height, width)` pixels."""
-        return (
-            sum(_cells(image_size[0], stride) * _cells(image_size[1], stride) for stride in self.strides)
-            * self.per_cell
-        )
+        sizes = tuple(tuple((w * factor, h * factor) for w, h in level) for level in self.sizes)
+        return GridAnchors(self.strides, sizes)
 
     def generate(self, image_size: Size) -> "AnchorGrid":
         """Generates the anchors for an image of `image_size` = `(height, width)` pixels.
@@ -57,13 +49,11 @@ class GridAnchors(Spec):
         """
         centers, sizes, strides, shapes = [], [], [], []
         for level, stride in enumerate(self.strides):
-            rows, columns = (_cells(side, stride) for side in image_size)
-            y, x = np.meshgrid(np.arange(rows) + 0.5, np.arange(columns) + 0.5, indexing="ij")
-            cells = np.stack([x, y], axis=-1).reshape(-1, 1, 2) * stride
-            centers.append(np.repeat(cells, self.per_cell, axis=1).reshape(-1, 2))
-            sizes.append(np.tile(np.array(self.sizes[level]), (rows * columns, 1)))
+            cells = _cell_points(image_size, stride, offset=0.5)
+            centers.append(np.repeat(cells, self.per_cell, axis=0))
+            sizes.append(np.tile(np.array(self.sizes[level]), (len(cells), 1)))
             strides.append(np.full(len(sizes[-1]), stride))
-            shapes.append(np.tile(np.arange(self.per_cell) + level * self.per_cell, rows * columns))
+            shapes.append(np.tile(np.arange(self.per_cell) + level * self.per_cell, len(cells)))
         return AnchorGrid(
             np.concatenate(centers).astype("float32"),
             np.concatenate(sizes).astype("float32"),
@@ -100,8 +90,7 @@ class PyramidAnchors(Spec):
         strides: Pixels between neighboring cells, one entry per level, fine to coarse.
         sizes: Square roots of the anchors' areas in pixels of the network input, `[levels][sizes]`.
         aspect_ratios: Height over width, the same at all levels.
-        offset: Position of the center in its cell: 0.0 is the cell's top left corner, as in torchvision, 0.5 its
-            center.
+        offset: Position of the center in its cell: 0.0 is the cell's top left corner (torchvision), 0.5 its center.
         rounded: Whether the corners relative to the center are rounded to whole pixels, as in torchvision.
         fitted: Whether the anchors of a level whose last row or column extends beyond the image are scaled down along
             that axis, so that the cells cover the image exactly, as in EfficientDet.
@@ -131,10 +120,9 @@ class PyramidAnchors(Spec):
         """Returns anchors of `scale` times the stride, in equal steps up to twice that (Lin et al. 2017, section 4).
 
         Args:
-            strides: Pixels between neighboring cells, one entry per level.
+            strides, **options: Attributes of the class.
             scale: Smallest size of a level divided by its stride; 4 in RetinaNet.
             per_octave: Sizes per level.
-            **options: Further attributes of the class.
         """
         steps = [2 ** (step / per_octave) for step in range(per_octave)]
         sizes = tuple(tuple(scale * stride * step for step in steps) for stride in strides)
@@ -164,11 +152,10 @@ class PyramidAnchors(Spec):
         height, width = image_size
         anchors = []
         for stride, sizes in zip(self.strides, self.sizes, strict=True):
-            rows, columns = (_cells(side, stride) for side in image_size)
-            y, x = np.meshgrid(np.arange(rows) + self.offset, np.arange(columns) + self.offset, indexing="ij")
-            centers = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4) * stride
+            centers = np.tile(_cell_points(image_size, stride, self.offset), 2)[:, None]
             boxes = (centers.astype("float32") + self._shapes(sizes)).reshape(-1, 4)
             if self.fitted:
+                rows, columns = _cells(height, stride), _cells(width, stride)
                 boxes *= np.array([width / (columns * stride), height / (rows * stride)] * 2, "float32")
             anchors.append(boxes)
         return np.concatenate(anchors)
@@ -184,10 +171,15 @@ class PyramidAnchors(Spec):
 
 def _check_rows(strides: tuple[int, ...], sizes: tuple[tuple[Any, ...], ...]) -> None:
     if len(strides) != len(sizes) or len({len(level) for level in sizes}) != 1:
-        raise ValueError(
-            f"Expected sizes with one row for each of the strides {strides}, all of one length, got {sizes!r}."
-        )
+        raise ValueError(f"Expected sizes with a row of one length for each of the strides {strides}, got {sizes!r}.")
 
 
 def _cells(side: int, stride: int) -> int:
     return -(-side // stride)
+
+
+def _cell_points(image_size: Size, stride: int, offset: float) -> np.ndarray:
+    """Returns the points `[cells, 2]`, `(x, y)` pixels, at `offset` of each cell, row by row."""
+    rows, columns = (_cells(side, stride) for side in image_size)
+    y, x = np.meshgrid(np.arange(rows) + offset, np.arange(columns) + offset, indexing="ij")
+    return np.stack([x, y], axis=-1).reshape(-1, 2) * stride

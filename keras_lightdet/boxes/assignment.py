@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 from keras import ops
 
-from keras_lightdet.boxes.overlap import box_area, pairwise_intersection, pairwise_iou, shape_iou
+from keras_lightdet.boxes.overlap import pairwise_fraction_inside, pairwise_iou, shape_iou
 from keras_lightdet.spec import Spec
 from keras_lightdet.types import Tensor
 
@@ -50,9 +50,7 @@ def assign_grid_anchors(
     """Assigns the anchors of a grid detector to ground-truth boxes.
 
     Args:
-        centers: `[N, 2]`, centers of the anchors' cells in pixels.
-        strides: `[N]`, sides of the anchors' cells in pixels.
-        shapes: `[N]` int, the row of `shape_sizes` of each anchor.
+        centers, strides, shapes: The anchors' cells and rows of `shape_sizes`, see `AnchorGrid`.
         shape_sizes: `[S, 2]`, `(width, height)` of all shapes of all levels.
         boxes: `[B, G, 4]` ground-truth boxes, xyxy pixels.
         valid: `[B, G]` bool, false for padding and for boxes to ignore.
@@ -151,8 +149,7 @@ def assign_anchors(candidates: Tensor, boxes: Tensor, labels: Tensor, ignore: Te
 def _overlap_statistics(candidates: Tensor, boxes: Tensor, real: Tensor, ignore: Tensor) -> tuple[Tensor, ...]:
     """Returns the best IoU, its box and the fraction inside boxes to ignore, `[B, n]`; each box's best, `[B, 1, G]`."""
     overlap = _overlap(candidates, boxes, real)
-    inside = pairwise_intersection(candidates, boxes) / ops.maximum(box_area(candidates)[..., None], 1e-6)
-    inside = ops.where(ops.expand_dims(ignore, 1), inside, 0.0)
+    inside = ops.where(ops.expand_dims(ignore, 1), pairwise_fraction_inside(candidates, boxes), 0.0)
     index = ops.cast(ops.argmax(overlap, axis=-1), "int32")
     return ops.max(overlap, axis=-1), index, ops.max(inside, axis=-1), ops.max(overlap, axis=1, keepdims=True)
 

@@ -25,6 +25,11 @@ def pairwise_intersection(boxes: Tensor, others: Tensor) -> Tensor:
     return ops.maximum(width, 0.0) * ops.maximum(height, 0.0)
 
 
+def pairwise_fraction_inside(boxes: Tensor, others: Tensor) -> Tensor:
+    """Returns the fraction `[..., N, M]` of the area of `boxes [..., N, 4]` inside `others [..., M, 4]`."""
+    return pairwise_intersection(boxes, others) / ops.maximum(ops.expand_dims(box_area(boxes), -1), 1e-6)
+
+
 def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Returns the IoU `[..., N, M]`, 0..1, of `boxes [..., N, 4]` and `others [..., M, 4]`; 0 where both are empty."""
     shared = pairwise_intersection(boxes, others)

@@ -10,11 +10,9 @@ from keras_lightdet.boxes import BACKGROUND, DeltaCoding, IoUAssigner, PyramidAn
 from keras_lightdet.boxes.proposals import UNIT_CODING
 from keras_lightdet.detection.anchor_placement import generate_anchors
 from keras_lightdet.detection.losses import huber, sigmoid_focal_loss
+from keras_lightdet.inference_stage import LOGIT_LIMITS
 from keras_lightdet.spec import Spec
 from keras_lightdet.types import DetectionTargets, DynamicSize, Tensor, Tensors
-
-# The sigmoid is within 0.0004 of 0 or 1 there, below any score threshold.
-_LOGIT_LIMITS = (-8.0, 8.0)
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
@@ -74,18 +72,13 @@ class AnchorObjective(Spec):
 
     def raw_limits(self) -> dict[str, tuple[float, float]]:
         """Returns the bounds beyond which raw values decode to nearly the same, by output."""
-        return {"class_logits": _LOGIT_LIMITS}
+        return {"class_logits": LOGIT_LIMITS}
 
     def compute_losses(self, raw: Tensors, targets: DetectionTargets, anchors: Tensor) -> Tensors:
         """Computes the focal loss of all anchors that are not ignored and the Huber loss of the positive ones.
 
         Both are summed and divided by one more than the number of positive anchors in the batch of all replicas: a
         batch without objects then has a finite loss.
-
-        Args:
-            raw: The network's outputs.
-            targets: Ground truth.
-            anchors: `[N, 4]`, xyxy pixels.
 
         Returns:
             `{"box_loss", "class_loss"}`, float32 scalars, weighted.

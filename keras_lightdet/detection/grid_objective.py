@@ -6,24 +6,14 @@ import keras
 from keras import ops
 
 from keras_lightdet.base_model import global_sum
-from keras_lightdet.boxes import (
-    AnchorGrid,
-    GridAnchors,
-    GridAssigner,
-    GridCoding,
-    assign_grid_anchors,
-    iou,
-    pairwise_intersection,
-    pairwise_iou,
-)
-from keras_lightdet.boxes.overlap import box_area
+from keras_lightdet.boxes import AnchorGrid, GridAnchors, GridAssigner, GridCoding, assign_grid_anchors
+from keras_lightdet.boxes.overlap import iou, pairwise_fraction_inside, pairwise_iou
 from keras_lightdet.detection.anchor_placement import generate_grid_anchors
 from keras_lightdet.detection.losses import sigmoid_cross_entropy
+from keras_lightdet.inference_stage import LOGIT_LIMITS
 from keras_lightdet.spec import Spec
 from keras_lightdet.types import DetectionTargets, DynamicSize, Tensor, Tensors
 
-# The sigmoid is within 0.0004 of 0 or 1 there, below any score threshold.
-_LOGIT_LIMITS = (-8.0, 8.0)
 # The center is within 0.005 of the end of its range there, and the sides are clipped.
 _DELTA_LIMITS = (-6.0, 6.0)
 
@@ -87,24 +77,20 @@ class GridObjective(Spec):
 
     def raw_limits(self) -> dict[str, tuple[float, float]]:
         """Returns the bounds beyond which raw values decode to nearly the same, by output."""
-        return {"box_deltas": _DELTA_LIMITS, "objectness": _LOGIT_LIMITS, "class_logits": _LOGIT_LIMITS}
+        return {"box_deltas": _DELTA_LIMITS, "objectness": LOGIT_LIMITS, "class_logits": LOGIT_LIMITS}
 
     def compute_losses(self, raw: Tensors, targets: DetectionTargets, anchors: AnchorGrid) -> Tensors:
         """Computes the loss of YOLOv3 with an IoU-based box term.
 
         Each term is summed over anchors and divided by the number of positive anchors in the batch of all replicas.
 
-        Args:
-            raw: The network's outputs.
-            targets: Ground truth.
-            anchors: The anchors for the size of the images.
-
         Returns:
             `{"box_loss", "objectness_loss", "class_loss"}`, float32 scalars, weighted.
         """
-        ignore = ops.logical_and(targets["labels"] >= 0, ops.cast(targets["ignore"], "bool"))
-        real = ops.logical_and(targets["labels"] >= 0, ops.logical_not(ignore))
-        true_boxes = ops.where(ops.expand_dims(targets["labels"] >= 0, -1), targets["boxes"], 0.0)
+        is_box = targets["labels"] >= 0
+        ignore = ops.logical_and(is_box, ops.cast(targets["ignore"], "bool"))
+        real = ops.logical_and(is_box, ops.logical_not(ignore))
+        true_boxes = ops.where(ops.expand_dims(is_box, -1), targets["boxes"], 0.0)
         shape_sizes = ops.reshape(ops.convert_to_tensor(self.anchors.sizes, "float32"), (-1, 2))
         assigned = assign_grid_anchors(
             anchors.centers, anchors.strides, anchors.shapes, shape_sizes, true_boxes, real, self.assigner
@@ -121,9 +107,8 @@ class GridObjective(Spec):
 
         true_labels = ops.take_along_axis(ops.maximum(targets["labels"], 0), index, axis=1)
         logits = raw["class_logits"]
-        class_term = ops.sum(
-            sigmoid_cross_entropy(ops.one_hot(true_labels, logits.shape[-1], dtype="float32"), logits), axis=-1
-        )
+        classes = ops.one_hot(true_labels, logits.shape[-1], dtype="float32")
+        class_term = ops.sum(sigmoid_cross_entropy(classes, logits), axis=-1)
         scale = 1.0 / ops.maximum(global_sum(ops.sum(positive)), 1.0)
         return {
             "box_loss": self.loss.box_weight * scale * ops.sum((1.0 - overlap) * positive),
@@ -134,8 +119,7 @@ class GridObjective(Spec):
     def _ignored(self, boxes: Tensor, true_boxes: Tensor, real: Tensor, ignore: Tensor) -> Tensor:
         """Marks (`[B, N]`, 1.0) predictions that overlap an object, or a box to ignore, too much for a negative."""
         overlap = ops.where(ops.expand_dims(real, 1), pairwise_iou(boxes, true_boxes), 0.0)
-        inside = pairwise_intersection(boxes, true_boxes) / ops.maximum(ops.expand_dims(box_area(boxes), -1), 1e-6)
-        inside = ops.where(ops.expand_dims(ignore, 1), inside, 0.0)
+        inside = ops.where(ops.expand_dims(ignore, 1), pairwise_fraction_inside(boxes, true_boxes), 0.0)
         return ops.cast(ops.max(ops.maximum(overlap, inside), axis=-1) > self.loss.ignore_iou, "float32")
 
 
