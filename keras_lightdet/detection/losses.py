@@ -9,8 +9,7 @@ def smooth_l1(targets: Tensor, predictions: Tensor, *, beta: float = 1.0) -> Ten
     """Computes the smooth L1 loss: quadratic up to `beta`, linear beyond (Girshick 2015, eq. 3).
 
     Args:
-        targets: `[...]`.
-        predictions: `[...]`.
+        targets, predictions: `[...]`.
         beta: Error at which the two meet, in units of the targets: `1 / sigma^2` where papers give a sigma (3 in region
             proposal networks, so 1/9). 0 is the absolute error.
 
@@ -29,19 +28,13 @@ def smooth_l1(targets: Tensor, predictions: Tensor, *, beta: float = 1.0) -> Ten
 
 
 def softmax_cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
-    """Computes the negative log probability of each label.
+    """Computes the negative log probability `[...]` of `labels [...]`, given `logits [..., K]`.
 
-    Args:
-        labels: `[...]` int, 0 to K - 1 (background is the last class where there is one). Other values give undefined
-            results: give padding any valid label and mask its loss.
-        logits: `[..., K]`.
-
-    Returns:
-        `[...]`.
+    Labels are integers, 0 to K - 1 (background is the last class where there is one). Other values give undefined
+    results: give padding any valid label and mask its loss.
     """
-    return -ops.squeeze(
-        ops.take_along_axis(ops.log_softmax(ops.cast(logits, "float32")), ops.expand_dims(labels, -1), axis=-1), -1
-    )
+    log_probabilities = ops.log_softmax(ops.cast(logits, "float32"))
+    return -ops.squeeze(ops.take_along_axis(log_probabilities, ops.expand_dims(labels, -1), axis=-1), -1)
 
 
 def sigmoid_cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
@@ -51,16 +44,7 @@ def sigmoid_cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
 
 
 def huber(targets: Tensor, predictions: Tensor, *, delta: float = 1.0) -> Tensor:
-    """Computes the Huber loss: half the squared error up to `delta`, linear of slope `delta` beyond.
-
-    Args:
-        targets: `[...]`.
-        predictions: `[...]`.
-        delta: Error at which the two meet, in units of the targets, above 0.
-
-    Returns:
-        `[...]`: `smooth_l1` with `beta=delta`, times `delta`.
-    """
+    """Computes the Huber loss: half the squared error up to `delta` (above 0), linear of slope `delta` beyond."""
     return delta * smooth_l1(targets, predictions, beta=delta)
 
 
@@ -71,8 +55,7 @@ def sigmoid_focal_loss(targets: Tensor, logits: Tensor, *, alpha: float = 0.25, 
     that value and gradient are finite for any logit.
 
     Args:
-        targets: `[...]`, 1 or 0.
-        logits: `[...]`.
+        targets, logits: `[...]`; targets are 1 or 0.
         alpha: Weight of targets of 1; targets of 0 have `1 - alpha`.
         gamma: Exponent of `1 - p_t`; 0 is the weighted cross-entropy.
 

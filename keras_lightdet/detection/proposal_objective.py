@@ -7,19 +7,11 @@ import tensorflow as tf
 from keras import ops
 
 from keras_lightdet.base_model import global_sum
-from keras_lightdet.boxes import (
-    DeltaCoding,
-    IoUAssigner,
-    Proposals,
-    ProposalSpec,
-    PyramidAnchors,
-    SampleSpec,
-    assign_anchors,
-    propose,
-    random_keys,
-    sample_assignments,
-)
-from keras_lightdet.boxes.proposals import UNIT_CODING
+from keras_lightdet.boxes.anchors import PyramidAnchors
+from keras_lightdet.boxes.assignment import IoUAssigner, assign_anchors
+from keras_lightdet.boxes.coding import DeltaCoding
+from keras_lightdet.boxes.proposals import UNIT_CODING, Proposals, ProposalSpec, propose
+from keras_lightdet.boxes.sampling import SampleSpec, random_keys, sample_assignments
 from keras_lightdet.detection.losses import sigmoid_cross_entropy, smooth_l1
 from keras_lightdet.spec import Spec
 from keras_lightdet.types import DetectionTargets, DynamicSize, Tensor, Tensors
@@ -71,13 +63,8 @@ class ProposalObjective(Spec):
     def compute_losses(self, raw: Tensors, targets: DetectionTargets, anchors: Tensor, seed: Tensor) -> Tensors:
         """Computes the two losses over a random sample of anchors.
 
-        Both are summed and divided by the number of sampled anchors in the batch of all replicas.
-
-        Args:
-            raw: The network's outputs.
-            targets: Ground truth.
-            anchors: `[N, 4]`, xyxy pixels.
-            seed: Int `[2]`, seed of the sample.
+        Both are summed and divided by the number of sampled anchors in the batch of all replicas. `seed` (int `[2]`) is
+        that of the sample.
 
         Returns:
             `{"objectness_loss", "rpn_box_loss"}`, float32 scalars, weighted.

@@ -1,42 +1,19 @@
 """RegionObjective: the meaning of the second stage's raw outputs: decode, sampling and loss (Girshick 2015)."""
 
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_lightdet.base_model import global_sum
-from keras_lightdet.boxes import (
-    BACKGROUND,
-    IGNORED,
-    DeltaCoding,
-    IoUAssigner,
-    OhemSpec,
-    Regions,
-    SampleSpec,
-    add_ground_truth_boxes,
-    assign_anchors,
-    ohem_mask,
-    random_keys,
-    sample_assignments,
-)
+from keras_lightdet.boxes.assignment import BACKGROUND, IGNORED, IoUAssigner, assign_anchors
+from keras_lightdet.boxes.coding import DeltaCoding
+from keras_lightdet.boxes.proposals import Regions, add_ground_truth_boxes
+from keras_lightdet.boxes.sampling import OhemSpec, SampleSpec, ohem_mask, random_keys, sample_assignments
 from keras_lightdet.detection.losses import smooth_l1, softmax_cross_entropy
 from keras_lightdet.spec import Spec
 from keras_lightdet.types import DetectionTargets, Tensor, Tensors
-
-
-class SampledRegions(TypedDict):
-    """The regions of a batch that the second stage is trained on.
-
-    Attributes:
-        rois: Float32 `[B, S, 4]`, xyxy pixels.
-        assigned: Int32 `[B, S]`, see `assign_anchors`; `IGNORED` in padding.
-    """
-
-    rois: Tensor
-    assigned: Tensor
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
@@ -64,13 +41,12 @@ class RegionObjective(Spec):
 
     loss_names = ("class_loss", "box_loss")
 
-    def sample_regions(self, proposals: Regions, targets: DetectionTargets, seed: Tensor) -> SampledRegions:
-        """Selects the regions to train on, ground-truth boxes among them.
+    def sample_regions(self, proposals: Regions, targets: DetectionTargets, seed: Tensor) -> Tensors:
+        """Selects the regions to train on, ground-truth boxes among them; `seed` (int `[2]`) is that of the sample.
 
-        Args:
-            proposals: From `ProposalObjective.propose`.
-            targets: Ground truth.
-            seed: Int `[2]`, seed of a random sample.
+        Returns:
+            `"rois"`, float32 `[B, S, 4]`, xyxy pixels, and `"assigned"`, int32 `[B, S]`, see `assign_anchors`;
+            `IGNORED` in padding.
         """
         boxes, labels, ignore = targets["boxes"], targets["labels"], targets["ignore"]
         candidates = add_ground_truth_boxes(proposals, boxes, labels, ignore)
@@ -85,13 +61,10 @@ class RegionObjective(Spec):
             "assigned": ops.where(sample["valid"], ops.take_along_axis(assigned, rows, axis=1), IGNORED),
         }
 
-    def compute_losses(self, raw: Tensors, regions: SampledRegions, targets: DetectionTargets) -> Tensors:
+    def compute_losses(self, raw: Tensors, regions: Tensors, targets: DetectionTargets) -> Tensors:
         """Computes both losses, summed and divided by the number of counted regions in the batch of all replicas.
 
-        Args:
-            raw: The second stage's outputs for the regions.
-            regions: From `sample_regions`.
-            targets: Ground truth.
+        `raw` are the second stage's outputs for the `regions` that `sample_regions` returned.
 
         Returns:
             `{"class_loss", "box_loss"}`, float32 scalars, weighted.
