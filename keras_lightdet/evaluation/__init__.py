@@ -15,7 +15,6 @@ from keras_lightdet.evaluation.segmentation import (
     predict_segmentation,
 )
 from keras_lightdet.evaluation.voc import VocClass, VocResult, evaluate_voc
-from keras_lightdet.visualization.predictions import draw_detection_grid, save_detection_grid, save_segmentation_grid
 
 __all__ = [
     "ClassificationClass",
@@ -33,7 +32,6 @@ __all__ = [
     "VocClass",
     "VocResult",
     "class_table",
-    "draw_detection_grid",
     "evaluate_classification",
     "evaluate_coco",
     "evaluate_coco_json",
@@ -44,6 +42,4 @@ __all__ = [
     "predict_detection",
     "predict_segmentation",
     "result_as_data",
-    "save_detection_grid",
-    "save_segmentation_grid",
 ]

@@ -11,7 +11,7 @@ from keras_lightdet.data import DetectionData, SegmentationData
 from keras_lightdet.detection import Detections
 from keras_lightdet.errors import DataError
 from keras_lightdet.evaluation.coco_result import CocoResult
-from keras_lightdet.evaluation.detection import DETECTION_METRICS, check_metric, predict_detection
+from keras_lightdet.evaluation.detection import metric_of, predict_detection
 from keras_lightdet.evaluation.segmentation import SegmentationResult, evaluate_segmentation
 from keras_lightdet.evaluation.voc import VocResult
 from keras_lightdet.files import StrPath, expand_user
@@ -60,7 +60,7 @@ class KeepBestWeights(keras.callbacks.Callback):
             if self.monitor not in figures:
                 raise ValueError(f"Expected monitor to be one of {sorted(figures)}, got {self.monitor!r}.")
             score = figures[self.monitor]
-            if self.best_score is None or score > self.best_score:
+            if self.best_score is None or np.isnan(self.best_score) or score > self.best_score:
                 self.best_score, self.best_epoch = score, epoch
                 if self.best_path is not None:
                     save_weights(self.model, self.best_path)
@@ -92,31 +92,21 @@ class EvaluateDetector(KeepBestWeights):
         metric: "coco", "voc07" (VOC 2007, 11 points) or "voc" (VOC 2010 and later, area). AP (COCO) or mAP (VOC)
             selects the best weights.
         batch_size: Images per batch.
-        best_path: See `KeepBestWeights`.
-        evaluate_every: See `KeepBestWeights`.
+        **options: `best_path` and `evaluate_every`; see `KeepBestWeights`.
 
     Raises:
-        ValueError: The metric is unknown or `evaluate_every` is not positive.
+        ValueError: The metric is unknown.
         DataError: The data have no objects.
     """
 
-    def __init__(
-        self,
-        data: DetectionData,
-        *,
-        metric: str,
-        batch_size: int,
-        best_path: StrPath | None = None,
-        evaluate_every: int = 1,
-    ):
-        check_metric(metric)
+    def __init__(self, data: DetectionData, *, metric: str, batch_size: int, **options: Any):
+        self._evaluate_by_metric, main_figure = metric_of(metric)
         if all(np.all(record.ignore) for record in data.records):
             raise DataError(
                 f"Expected an object in the evaluation data that is not ignored, got none in {len(data.records)} "
                 "images. Check the split and the class names."
             )
-        self._evaluate_by_metric, main_figure = DETECTION_METRICS[metric]
-        super().__init__(f"val_{main_figure}", best_path=best_path, evaluate_every=evaluate_every)
+        super().__init__(f"val_{main_figure}", **options)
         self.data, self.batch_size = data, batch_size
         self.result: CocoResult | VocResult | None = None
         self.detections: list[Detections] = []
@@ -137,17 +127,11 @@ class EvaluateSegmenter(KeepBestWeights):
     Args:
         data: The labeled images.
         batch_size: Images per batch.
-        best_path: See `KeepBestWeights`.
-        evaluate_every: See `KeepBestWeights`.
-
-    Raises:
-        ValueError: `evaluate_every` is not positive.
+        **options: `best_path` and `evaluate_every`; see `KeepBestWeights`.
     """
 
-    def __init__(
-        self, data: SegmentationData, *, batch_size: int, best_path: StrPath | None = None, evaluate_every: int = 1
-    ):
-        super().__init__("val_mIoU", best_path=best_path, evaluate_every=evaluate_every)
+    def __init__(self, data: SegmentationData, *, batch_size: int, **options: Any):
+        super().__init__("val_mIoU", **options)
         self.data, self.batch_size = data, batch_size
         self.result: SegmentationResult | None = None
 
@@ -162,20 +146,13 @@ class EvaluateClassifier(KeepBestWeights):
 
     Args:
         batches: One pass over the images to evaluate on.
-        best_path: See `KeepBestWeights`; the model has `architecture` and `class_names`, as a `Classifier`.
         monitor: See `KeepBestWeights`.
-        evaluate_every: See `KeepBestWeights`.
+        **options: `best_path` and `evaluate_every`; see `KeepBestWeights`. To save weights, the model must have
+            `architecture` and `class_names`, as a `Classifier`.
     """
 
-    def __init__(
-        self,
-        batches: tf.data.Dataset,
-        *,
-        best_path: StrPath | None,
-        monitor: str = "val_accuracy",
-        evaluate_every: int = 1,
-    ):
-        super().__init__(monitor, best_path=best_path, evaluate_every=evaluate_every)
+    def __init__(self, batches: tf.data.Dataset, *, monitor: str = "val_accuracy", **options: Any):
+        super().__init__(monitor, **options)
         self.batches = batches
 
     def evaluate(self) -> dict[str, float]:

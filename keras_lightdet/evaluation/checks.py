@@ -8,13 +8,11 @@ from keras_lightdet.data import DetectionData, ImageRecord
 from keras_lightdet.detection import Detections
 from keras_lightdet.errors import DataError
 
+_NAN_CURE = "If a model predicted them, its weights have probably become NaN: train again from the last valid weights."
+
 
 def check_class_names(model_names: Sequence[str], data_names: Sequence[str]) -> None:
-    """Raises an error if a model and a data set have different classes.
-
-    Raises:
-        DataError: The class names differ.
-    """
+    """Raises a `DataError` if a model and a data set have different classes."""
     if tuple(model_names) != tuple(data_names):
         raise DataError(
             f"Expected data with the model's classes {list(model_names)}, got {list(data_names)}. "
@@ -84,15 +82,12 @@ def _check_boxes(name: str, boxes: np.ndarray, labels: np.ndarray, num_classes: 
         )
     if not np.isfinite(boxes).all():
         wrong = boxes[~np.isfinite(boxes).all(axis=1)][0]
-        raise DataError(
-            f"Expected {name} to have finite boxes, got {wrong.tolist()}. "
-            "If a model predicted them, its weights have probably become NaN: train again from the last valid weights."
-        )
+        raise DataError(f"Expected {name} to have finite boxes, got {wrong.tolist()}. {_NAN_CURE}")
     swapped = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
     if swapped.any():
+        wrong = boxes[swapped][0].tolist()
         raise DataError(
-            f"Expected {name} to be (x_min, y_min, x_max, y_max) in that order, got "
-            f"{boxes[swapped][0].tolist()}. Check the box format."
+            f"Expected {name} to be (x_min, y_min, x_max, y_max) in that order, got {wrong}. Check the box format."
         )
 
 
@@ -106,10 +101,7 @@ def _check_record_lengths(record: ImageRecord) -> None:
 
 
 def _check_scores(record: ImageRecord, detections: Detections) -> None:
-    scores = np.asarray(detections.scores)
-    if scores.shape != (len(detections.labels),) or not np.isfinite(scores).all():
-        got = f"shape {scores.shape}" if scores.shape != (len(detections.labels),) else f"{scores.tolist()}"
-        raise DataError(
-            f"Expected one finite score per detection in {record.path} ({len(detections.labels)}), got {got}. "
-            "If a model predicted them, its weights have probably become NaN: train again from the last valid weights."
-        )
+    scores, count = np.asarray(detections.scores), len(detections.labels)
+    if scores.shape != (count,) or not np.isfinite(scores).all():
+        got = scores.tolist() if scores.shape == (count,) else f"shape {scores.shape}"
+        raise DataError(f"Expected one finite score per detection in {record.path} ({count}), got {got}. {_NAN_CURE}")

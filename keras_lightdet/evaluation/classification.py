@@ -9,13 +9,13 @@ from keras_lightdet.classification.model import DEFAULT_SIZE
 from keras_lightdet.data import ClassificationData, classification_eval_batches
 from keras_lightdet.evaluation.checks import check_class_names
 from keras_lightdet.evaluation.confusion import confusion_matrix, divide, nan_mean
-from keras_lightdet.evaluation.results import Columns
+from keras_lightdet.evaluation.results import ClassResult
 
 TOP_K = 5
 
 
 @dataclass(frozen=True)
-class ClassificationClass:
+class ClassificationClass(ClassResult):
     """The result of one class; a figure without images to divide by is NaN.
 
     Attributes:
@@ -29,10 +29,6 @@ class ClassificationClass:
     recall: float
     precision: float
     num_images: int
-
-    def columns(self) -> Columns:
-        """Returns the row of the class in a table."""
-        return {"class": self.name, "recall": self.recall, "precision": self.precision, "images": self.num_images}
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,7 @@ from keras_lightdet.detection import Detections
 from keras_lightdet.errors import DataError
 from keras_lightdet.evaluation.checks import check_evaluation_input, join_arrays
 from keras_lightdet.evaluation.coco_result import CocoResult
-from keras_lightdet.evaluation.coco_run import (
-    ClassEntries,
-    CocoAnnotation,
-    CocoDetection,
-    coco_detection,
-    run_pycocotools,
-)
+from keras_lightdet.evaluation.coco_run import ClassEntries, CocoEntry, run_pycocotools
 
 JsonObject: TypeAlias = Mapping[str, Any]
 
@@ -64,28 +58,26 @@ def evaluate_coco_json(
         DataError: A key is missing, a number is not finite, or an id is not among the images and categories.
         ImportError: pycocotools is not installed.
     """
-    annotations: dict[int, list[CocoAnnotation]] = defaultdict(list)
-    detections: dict[int, list[CocoDetection]] = defaultdict(list)
+    annotations: dict[int, list[CocoEntry]] = defaultdict(list)
+    detections: dict[int, list[CocoEntry]] = defaultdict(list)
     try:
         known = {int(image["id"]) for image in ground_truth["images"]}
         names = {int(c["id"]): str(c["name"]) for c in sorted(ground_truth["categories"], key=lambda c: int(c["id"]))}
         evaluated = known if image_ids is None else {int(i) for i in image_ids}
         for entry in ground_truth["annotations"]:
-            box = _finite(entry, entry["bbox"])
-            area = _finite(entry, [entry.get("area", box[2] * box[3])])[0]
-            image_id = _checked_image(entry, known, names)
-            if image_id in evaluated:
-                annotations[entry["category_id"]].append(
-                    {"image_id": image_id, "bbox": box, "area": area, "iscrowd": int(entry.get("iscrowd", 0))}
-                )
+            box = _checked_box(entry, known, names)
+            (area,) = _finite(entry, [entry.get("area", box[2] * box[3])])
+            if entry["image_id"] in evaluated:
+                crowd = int(entry.get("iscrowd", 0))
+                annotations[entry["category_id"]].append(_object(entry["image_id"], box, area, crowd))
         for entry in results:
-            box, score = _finite(entry, entry["bbox"]), _finite(entry, [entry["score"]])[0]
-            image_id = _checked_image(entry, known, names)
-            if image_id in evaluated:
-                detections[entry["category_id"]].append(coco_detection(image_id, box, score))
+            box = _checked_box(entry, known, names)
+            (score,) = _finite(entry, [entry["score"]])
+            if entry["image_id"] in evaluated:
+                detections[entry["category_id"]].append(_detection(entry["image_id"], box, score))
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(
             f"Expected COCO annotations and results with their standard keys, got {error!r}. "
             "See cocodataset.org/#format-data and #format-results."
@@ -102,28 +94,32 @@ def _entries_by_class(data: DetectionData, detections: Sequence[Detections]) -> 
     image_ids = _image_ids(data)
     category_ids = data.category_ids or tuple(range(1, len(data.class_names) + 1))
     records = data.records
-    object_images = np.repeat(image_ids, [len(r.labels) for r in records])
-    object_boxes = _xywh([r.boxes for r in records])
-    object_labels = join_arrays([r.labels for r in records], np.int64)
-    crowd = join_arrays([r.ignore for r in records], np.int64)
-    areas = join_arrays([r.areas for r in records], np.float64)
-    images = np.repeat(image_ids, [len(d) for d in detections])
-    boxes = _xywh([d.boxes for d in detections])
+    true_labels = join_arrays([r.labels for r in records], np.int64)
+    objects = (
+        np.repeat(image_ids, [len(r.labels) for r in records]),
+        _xywh([r.boxes for r in records]),
+        join_arrays([r.areas for r in records], np.float64),
+        join_arrays([r.ignore for r in records], np.int64),
+    )
     labels = join_arrays([d.labels for d in detections], np.int64)
-    scores = join_arrays([d.scores for d in detections], np.float64)
+    predictions = (
+        np.repeat(image_ids, [len(d) for d in detections]),
+        _xywh([d.boxes for d in detections]),
+        join_arrays([d.scores for d in detections], np.float64),
+    )
     for label, (name, category_id) in enumerate(zip(data.class_names, category_ids, strict=True)):
-        of_objects, of_detections = np.flatnonzero(object_labels == label), np.flatnonzero(labels == label)
-        object_columns = (column[of_objects].tolist() for column in (object_images, object_boxes, areas, crowd))
-        detection_columns = (column[of_detections].tolist() for column in (images, boxes, scores))
-        yield ClassEntries(
-            name,
-            category_id,
-            [
-                {"image_id": image_id, "bbox": box, "area": area, "iscrowd": iscrowd}
-                for image_id, box, area, iscrowd in zip(*object_columns, strict=True)
-            ],
-            [coco_detection(image_id, box, score) for image_id, box, score in zip(*detection_columns, strict=True)],
-        )
+        own_objects = zip(*(column[true_labels == label].tolist() for column in objects), strict=True)
+        own_predictions = zip(*(column[labels == label].tolist() for column in predictions), strict=True)
+        annotations = [_object(*values) for values in own_objects]
+        yield ClassEntries(name, category_id, annotations, [_detection(*values) for values in own_predictions])
+
+
+def _object(image_id: int, box: list[float], area: float, is_crowd: int) -> CocoEntry:
+    return {"image_id": image_id, "bbox": box, "area": area, "iscrowd": is_crowd}
+
+
+def _detection(image_id: int, box: list[float], score: float) -> CocoEntry:
+    return {**_object(image_id, box, box[2] * box[3], 0), "score": score}
 
 
 def _image_ids(data: DetectionData) -> np.ndarray:
@@ -145,10 +141,10 @@ def _finite(entry: JsonObject, values: Sequence[Any]) -> list[float]:
     return numbers
 
 
-def _checked_image(entry: JsonObject, image_ids: Set[int], names: Mapping[int, str]) -> int:
+def _checked_box(entry: JsonObject, image_ids: Set[int], names: Mapping[int, str]) -> list[float]:
     if len(entry["bbox"]) != 4 or entry["image_id"] not in image_ids or entry["category_id"] not in names:
         raise DataError(
             "Expected all annotations and results to have 4 box numbers and the ids of a listed image and category, "
             f"got {entry!r}. Fix the file."
         )
-    return entry["image_id"]
+    return _finite(entry, entry["bbox"])

@@ -1,28 +1,13 @@
 """The result of COCO's evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from keras_lightdet.evaluation.curves import PrecisionRecall
-from keras_lightdet.evaluation.results import Columns
-
-COCO_FIGURES = (
-    "AP",
-    "AP50",
-    "AP75",
-    "APsmall",
-    "APmedium",
-    "APlarge",
-    "AR1",
-    "AR10",
-    "AR100",
-    "ARsmall",
-    "ARmedium",
-    "ARlarge",
-)
+from keras_lightdet.evaluation.results import ClassResult
 
 
 @dataclass(frozen=True)
-class CocoClass:
+class CocoClass(ClassResult):
     """The result of one class; the figures are NaN if it has no objects.
 
     Attributes:
@@ -46,18 +31,6 @@ class CocoClass:
     num_crowds: int
     num_detections: int
     curve: PrecisionRecall
-
-    def columns(self) -> Columns:
-        """Returns the row of the class in a table."""
-        return {
-            "class": self.name,
-            "AP": self.AP,
-            "AP50": self.AP50,
-            "AR100": self.AR100,
-            "objects": self.num_objects,
-            "crowds": self.num_crowds,
-            "detections": self.num_detections,
-        }
 
 
 @dataclass(frozen=True)
@@ -85,3 +58,6 @@ class CocoResult:
     def figures(self) -> dict[str, float]:
         """Returns the twelve figures by name, in COCO's order."""
         return {name: getattr(self, name) for name in COCO_FIGURES}
+
+
+COCO_FIGURES = tuple(field.name for field in fields(CocoResult) if field.name != "classes")

@@ -9,7 +9,7 @@ import contextlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -25,20 +25,8 @@ _IOU_50, _ALL_AREAS, _MAX_100 = 0, 0, 2
 # The value of pycocotools' figures where there are no objects.
 _ABSENT = -1.0
 
-
-class CocoAnnotation(TypedDict):
-    """An object in COCO's form; `bbox` is `(x, y, width, height)` in pixels."""
-
-    image_id: int
-    bbox: list[float]
-    area: float
-    iscrowd: int
-
-
-class CocoDetection(CocoAnnotation):
-    """A detection in the form pycocotools has it after loading."""
-
-    score: float
+# An object or a detection as pycocotools has it: image_id, bbox (x, y, width, height), area, iscrowd and score.
+CocoEntry: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,21 +35,8 @@ class ClassEntries:
 
     name: str
     category_id: int
-    annotations: Sequence[CocoAnnotation]
-    detections: Sequence[CocoDetection]
-
-
-class ClassArrays(TypedDict):
-    """pycocotools' `precision` and `scores` `[IoU, recall, 1, area, max]`, and `recall` `[IoU, 1, area, max]`."""
-
-    precision: np.ndarray
-    scores: np.ndarray
-    recall: np.ndarray
-
-
-def coco_detection(image_id: int, box: list[float], score: float) -> CocoDetection:
-    """Returns a detection in COCO's form; `box` is `(x, y, width, height)`."""
-    return {"image_id": image_id, "bbox": box, "area": box[2] * box[3], "iscrowd": 0, "score": score}
+    annotations: Sequence[CocoEntry]
+    detections: Sequence[CocoEntry]
 
 
 def run_pycocotools(classes: Iterable[ClassEntries]) -> CocoResult:
@@ -95,7 +70,8 @@ def run_pycocotools(classes: Iterable[ClassEntries]) -> CocoResult:
     return CocoResult(classes=tuple(results), **figures)
 
 
-def _evaluate_class(entries: ClassEntries, defaults: "COCOeval") -> ClassArrays:
+def _evaluate_class(entries: ClassEntries, defaults: "COCOeval") -> dict[str, np.ndarray]:
+    """Returns "precision" and "scores" `[IoU, recall, 1, area, max]`, and "recall" `[IoU, 1, area, max]`."""
     from pycocotools.cocoeval import COCOeval
 
     if all(a["iscrowd"] for a in entries.annotations):
@@ -104,17 +80,16 @@ def _evaluate_class(entries: ClassEntries, defaults: "COCOeval") -> ClassArrays:
         absent = np.full(shape, _ABSENT)
         return {"precision": absent, "scores": absent, "recall": absent[:, 0]}
     image_ids = sorted({entry["image_id"] for entry in (*entries.annotations, *entries.detections)})
-    evaluation = COCOeval(
-        _index(image_ids, entries.category_id, entries.annotations),
-        _index(image_ids, entries.category_id, entries.detections),
-        "bbox",
+    objects, detections = (
+        _index(image_ids, entries.category_id, own) for own in (entries.annotations, entries.detections)
     )
+    evaluation = COCOeval(objects, detections, "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval
 
 
-def _index(image_ids: list[int], category_id: int, entries: Sequence[CocoAnnotation]) -> "COCO":
+def _index(image_ids: list[int], category_id: int, entries: Sequence[CocoEntry]) -> "COCO":
     from pycocotools.coco import COCO
 
     coco = COCO()
@@ -127,17 +102,13 @@ def _index(image_ids: list[int], category_id: int, entries: Sequence[CocoAnnotat
     return coco
 
 
-def _class_result(entries: ClassEntries, arrays: ClassArrays, recalls: np.ndarray) -> CocoClass:
+def _class_result(entries: ClassEntries, arrays: dict[str, np.ndarray], recalls: np.ndarray) -> CocoClass:
     num_crowds = sum(a["iscrowd"] for a in entries.annotations)
     num_objects = len(entries.annotations) - num_crowds
     precision = arrays["precision"][:, :, 0, _ALL_AREAS, _MAX_100]
     recall = arrays["recall"][:, 0, _ALL_AREAS, _MAX_100]
+    scores = arrays["scores"][_IOU_50, :, 0, _ALL_AREAS, _MAX_100]
     points = slice(None) if num_objects else slice(0)
-    curve = PrecisionRecall(
-        np.array(recalls[points]),
-        precision[_IOU_50, points],
-        arrays["scores"][_IOU_50, points, 0, _ALL_AREAS, _MAX_100],
-    )
     return CocoClass(
         entries.name,
         entries.category_id,
@@ -147,7 +118,7 @@ def _class_result(entries: ClassEntries, arrays: ClassArrays, recalls: np.ndarra
         num_objects=num_objects,
         num_crowds=num_crowds,
         num_detections=len(entries.detections),
-        curve=curve,
+        curve=PrecisionRecall(np.array(recalls[points]), precision[_IOU_50, points], scores[points]),
     )
 
 

@@ -43,8 +43,7 @@ def evaluate_detection(
         DataError: The classes of model and data differ.
         ImportError: pycocotools is not installed and the metric is "coco".
     """
-    check_metric(metric)
-    evaluate_by_metric, _ = DETECTION_METRICS[metric]
+    evaluate_by_metric, _ = metric_of(metric)
     return evaluate_by_metric(data, predict_detection(model, data, batch_size))
 
 
@@ -86,10 +85,11 @@ def predict_detection(model: DetectorModel, data: DetectionData, batch_size: int
     ]
 
 
-def check_metric(metric: str) -> None:
-    """Raises a `ValueError` if a metric is not one of `DETECTION_METRICS`."""
-    if metric not in DETECTION_METRICS:
-        raise ValueError(f"Expected metric to be one of {tuple(DETECTION_METRICS)}, got {metric!r}.")
+def metric_of(name: str) -> tuple[DetectionEvaluator, str]:
+    """Returns the evaluator and the main figure of a metric; raises a `ValueError` if its name is unknown."""
+    if name not in DETECTION_METRICS:
+        raise ValueError(f"Expected metric to be one of {tuple(DETECTION_METRICS)}, got {name!r}.")
+    return DETECTION_METRICS[name]
 
 
 def _pad_batch(images: Tensor, batch_size: int) -> Tensor:

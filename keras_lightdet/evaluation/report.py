@@ -11,8 +11,6 @@ from keras_lightdet.evaluation.voc import VocResult
 from keras_lightdet.files import StrPath, expand_user
 
 MAX_CURVES = 10  # the colors of matplotlib's cycle
-_PLOT_INCHES = (8.0, 5.0)
-_PLOT_DPI = 110
 
 JsonValue: TypeAlias = str | int | float | None
 
@@ -63,7 +61,7 @@ def plot_precision_recall(result: CocoResult | VocResult, path: StrPath) -> None
         raise ImportError("Expected matplotlib for plots. Run: pip install 'keras-lightdet[train]'") from error
 
     # pyplot would keep every figure, and may search for a display.
-    figure = Figure(figsize=_PLOT_INCHES, dpi=_PLOT_DPI, layout="constrained")
+    figure = Figure(figsize=(8.0, 5.0), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, ap, curve in _curves(result):
@@ -102,10 +100,8 @@ def _cell(value: str | int | float) -> str:
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (
-        text.ljust(w) if not i else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join([first, *others]).rstrip()
+    numbers = (text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))
+    return "  ".join([row[0].ljust(widths[0]), *numbers]).rstrip()
 
 
 def _percent(value: float) -> str:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_lightdet.data import SegmentationData
 from keras_lightdet.evaluation.checks import check_class_names
 from keras_lightdet.evaluation.confusion import confusion_matrix, divide, nan_mean
-from keras_lightdet.evaluation.results import Columns
+from keras_lightdet.evaluation.results import ClassResult
 from keras_lightdet.images import read_image, resample, resize_image, to_uint8
 from keras_lightdet.labels import IGNORE
 from keras_lightdet.layers import resize_maps
@@ -18,7 +18,7 @@ from keras_lightdet.types import Tensor
 
 
 @dataclass(frozen=True)
-class SegmentationClass:
+class SegmentationClass(ClassResult):
     """The result of one class; a figure without pixels to divide by is NaN.
 
     Attributes:
@@ -34,16 +34,6 @@ class SegmentationClass:
     recall: float
     precision: float
     num_pixels: int
-
-    def columns(self) -> Columns:
-        """Returns the row of the class in a table."""
-        return {
-            "class": self.name,
-            "IoU": self.IoU,
-            "recall": self.recall,
-            "precision": self.precision,
-            "pixels": self.num_pixels,
-        }
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,13 @@ from keras_lightdet.data import DetectionData, ImageRecord
 from keras_lightdet.detection import Detections
 from keras_lightdet.evaluation.checks import check_evaluation_input, join_arrays
 from keras_lightdet.evaluation.curves import PrecisionRecall, area_ap, eleven_point_ap, precision_recall
-from keras_lightdet.evaluation.results import Columns
+from keras_lightdet.evaluation.results import ClassResult
 
 VOC_METRICS = ("voc07", "area")
-VOC_IOU_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class VocClass:
+class VocClass(ClassResult):
     """The result of one class.
 
     Attributes:
@@ -40,16 +39,6 @@ class VocClass:
     num_difficult: int
     num_detections: int
     curve: PrecisionRecall
-
-    def columns(self) -> Columns:
-        """Returns the row of the class in a table."""
-        return {
-            "class": self.name,
-            "AP": self.AP,
-            "objects": self.num_objects,
-            "difficult": self.num_difficult,
-            "detections": self.num_detections,
-        }
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,7 @@ def evaluate_voc(
     detections: Sequence[Detections],
     *,
     metric: str = "voc07",
-    iou_threshold: float = VOC_IOU_THRESHOLD,
+    iou_threshold: float = 0.5,
     plus_one: bool = False,
 ) -> VocResult:
     """Evaluates detections by the rules of PASCAL VOC.
@@ -95,7 +84,7 @@ def evaluate_voc(
         data: The labeled images; `ignore` marks difficult objects.
         detections: One per record, in the records' order and pixels.
         metric: "voc07" (mean over 11 recalls) or "area" (VOC 2010 and later: area under the curve).
-        iou_threshold: Lowest IoU of a true positive, in (0, 1]; 0.5 in VOC.
+        iou_threshold: Lowest IoU of a true positive, in (0, 1].
         plus_one: Whether boxes are inclusive pixel indices.
 
     Raises:
@@ -108,7 +97,9 @@ def evaluate_voc(
         raise ValueError(f"Expected iou_threshold to be in (0, 1], got {iou_threshold!r}.")
     check_evaluation_input(data, detections)
 
-    labels, scores, matched = _match_images(data, detections, iou_threshold, plus_one)
+    matched = _match_images(data, detections, iou_threshold, plus_one)
+    labels = join_arrays([d.labels for d in detections], np.int64)
+    scores = join_arrays([d.scores for d in detections], np.float64)
     object_labels = join_arrays([r.labels for r in data.records], np.int64)
     difficult = join_arrays([r.ignore for r in data.records], bool)
     average_precision = area_ap if metric == "area" else eleven_point_ap
@@ -128,15 +119,13 @@ def evaluate_voc(
 
 def _match_images(
     data: DetectionData, detections: Sequence[Detections], iou_threshold: float, plus_one: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns label, score and object (its index among all objects, or -1) of each detection, in order."""
+) -> np.ndarray:
+    """Returns the object of each detection, in order: its index among the objects of all images, or -1."""
     matched, first = [], 0
     for record, of_record in zip(data.records, detections, strict=True):
         matched.append(_best_objects(record, of_record, iou_threshold, plus_one, first))
         first += len(record.labels)
-    labels = join_arrays([d.labels for d in detections], np.int64)
-    scores = join_arrays([d.scores for d in detections], np.float64)
-    return labels, scores, join_arrays(matched, np.int64)
+    return join_arrays(matched, np.int64)
 
 
 def _best_objects(

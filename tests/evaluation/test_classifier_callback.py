@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_lightdet.evaluation import EvaluateClassifier
+from keras_lightdet.evaluation import EvaluateClassifier, KeepBestWeights
 from keras_lightdet.weights import load_weights, read_record
 
 CORRECT, WRONG = np.eye(2, dtype="float32"), np.eye(2, dtype="float32")[::-1]
@@ -54,6 +54,30 @@ def test_an_unknown_monitor_is_rejected(model, batches):
     callback = EvaluateClassifier(batches, best_path=None, monitor="accuracy")
     with pytest.raises(ValueError, match=r"one of \['val_accuracy', 'val_loss'\], got 'accuracy'"):
         evaluate(callback, model, CORRECT, 0)
+
+
+def test_a_first_score_of_nan_is_replaced(model, tmp_path):
+    path, scores = tmp_path / "best.weights.h5", iter([np.nan, 0.25, np.nan])
+
+    class Scores(KeepBestWeights):
+        def evaluate(self):
+            return {"score": next(scores)}
+
+    callback = Scores("val_score", best_path=path)
+    assert evaluate(callback, model, WRONG, 0) == {}
+    assert evaluate(callback, model, CORRECT, 1) == {"val_score": 0.25}
+    assert evaluate(callback, model, WRONG, 2) == {}
+    assert callback.get_state() == {"best_score": 0.25, "best_epoch": 1}
+    load_weights(model, path)
+    np.testing.assert_array_equal(model.get_layer("classifier").get_weights()[0], CORRECT)
+
+
+def test_the_error_names_the_method_that_a_callback_lacks(model):
+    class Incomplete(KeepBestWeights):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Incomplete to define evaluate"):
+        evaluate(Incomplete("val_score"), model, CORRECT, 0)
 
 
 def test_a_resumed_run_restores_the_best_score_unless_the_file_is_missing(model, batches, tmp_path):

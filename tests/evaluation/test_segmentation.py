@@ -16,11 +16,11 @@ from keras_lightdet.evaluation import (
     class_table,
     evaluate_segmentation,
     result_as_data,
-    save_segmentation_grid,
 )
 from keras_lightdet.evaluation.segmentation import count_confusion
 from keras_lightdet.labels import IGNORE
 from keras_lightdet.segmentation import SegmentationModel
+from keras_lightdet.visualization import save_segmentation_grid
 from keras_lightdet.visualization.boxes import IGNORED_COLOR, class_color
 
 NAMES = ("dark", "middle", "light")
