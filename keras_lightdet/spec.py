@@ -15,17 +15,11 @@ class Spec:
         """Returns the fields in the form Keras saves."""
         assert dataclasses.is_dataclass(self)
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {
-            key: keras.saving.serialize_keras_object(value) if isinstance(value, Spec) else value
-            for key, value in values.items()
-        }
+        specs = {key: value for key, value in values.items() if isinstance(value, Spec)}
+        return values | {key: keras.saving.serialize_keras_object(spec) for key, spec in specs.items()}
 
     @classmethod
     def from_config(cls, config: Config) -> "Spec":
         """Rebuilds the spec that `get_config` wrote."""
-        return cls(
-            **{
-                key: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
-                for key, value in config.items()
-            }
-        )
+        specs = {key: value for key, value in config.items() if isinstance(value, dict)}
+        return cls(**config | {key: keras.saving.deserialize_keras_object(spec) for key, spec in specs.items()})
