@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
@@ -138,30 +138,49 @@ def load_trunk(model: keras.Model, path: str | Path) -> None:
         layer.set_weights(values)
 
 
-def copy_layers(source: keras.Model, target: keras.Model) -> None:
+def copy_layers(
+    source: keras.Model,
+    target: keras.Model,
+    *,
+    source_name: Callable[[str], str] = str,
+    cure: str = "Build both with the same options.",
+) -> None:
     """Copies to every layer of `target` the weights of the layer of the same name in `source`.
 
     Args:
         source: A functional model, such as a classifier; layers that `target` lacks are left out.
         target: A functional model, such as a detector's backbone, of the same builder and options.
+        source_name: Returns the name in `source` of a layer of `target`, if the names differ.
+        cure: End of the error's message.
 
     Raises:
         WeightsError: If a layer is missing or has other shapes. Nothing is copied then.
     """
-    sources = {layer.name: layer for layer in source.layers}
-    copies = []
-    for layer in target.layers:
-        if not layer.weights:
-            continue
-        expected, actual = _shapes(layer), _shapes(sources[layer.name]) if layer.name in sources else None
+    sources = {layer.name: layer.get_weights() for layer in source.layers}
+    targets = [layer for layer in target.layers if layer.weights]
+    set_weights([(layer, sources.get(source_name(layer.name))) for layer in targets], source.name, cure)
+
+
+def set_weights(values: Sequence[tuple[keras.Layer, Sequence[np.ndarray] | None]], source_name: str, cure: str) -> None:
+    """Sets the weights of layers after a check of all shapes.
+
+    Args:
+        values: Layers and their values; `None` for a layer that is missing in the source.
+        source_name: Name of the model that the values are from, for the error's message.
+        cure: End of the error's message.
+
+    Raises:
+        WeightsError: If a layer is missing or has other shapes. No weights change then.
+    """
+    for layer, arrays in values:
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        actual = "no such layer" if arrays is None else [array.shape for array in arrays]
         if actual != expected:
             raise WeightsError(
-                f"Expected {source.name} to have the layer {layer.name!r} with weights {expected}, got "
-                f"{'no such layer' if actual is None else actual}. Build both with the same options."
+                f"Expected {source_name} to have the layer {layer.name!r} with weights {expected}, got {actual}. {cure}"
             )
-        copies.append((layer, sources[layer.name].get_weights()))
-    for layer, values in copies:
-        layer.set_weights(values)
+    for layer, arrays in values:
+        layer.set_weights(arrays)
 
 
 def read_record(path: str | Path) -> WeightsRecord:
@@ -279,7 +298,3 @@ def _weights_path(path: str | Path) -> Path:
             "Only weights are loaded, never whole models or pickles: give a file that save_weights wrote."
         )
     return path
-
-
-def _shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:
-    return [tuple(weight.shape) for weight in layer.weights]

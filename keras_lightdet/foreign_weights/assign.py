@@ -7,12 +7,17 @@ import numpy as np
 
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.foreign_weights.torch_file import TensorDict
-from keras_lightdet.layers import WeightedFusion
+from keras_lightdet.layers import TORCH_NORM, WeightedFusion
 
 _SHOWN = 5  # names that an error lists
 # Axes of PyTorch's kernels in Keras' order: [out, in, h, w] -> [h, w, in, out]; [channels, 1, h, w] -> [h, w,
 # channels, 1]; [out, in] -> [in, out].
 _CONV_AXES, _DEPTHWISE_AXES, _DENSE_AXES = (2, 3, 1, 0), (2, 3, 0, 1), (1, 0)
+_KERNEL_AXES: dict[type[keras.Layer], tuple[int, ...]] = {
+    keras.layers.DepthwiseConv2D: _DEPTHWISE_AXES,
+    keras.layers.Conv2D: _CONV_AXES,
+    keras.layers.Dense: _DENSE_AXES,
+}
 _COUNTER = "num_batches_tracked"  # of batch norms; Keras does not need it
 
 
@@ -52,13 +57,15 @@ def assign_tensors(
 
 
 def scale_gammas(tensors: TensorDict, modules: Mapping[str, keras.Layer], epsilon: float) -> TensorDict:
-    """Scales the gammas of batch norms so that the layers' epsilon gives the same results as `epsilon`.
+    """Scales the gammas of batch norms with PyTorch's default epsilon so that the results are those of `epsilon`.
 
     Args:
         tensors, modules: See `assign_tensors`.
         epsilon: Of the batch norms of the network that the tensors are from.
     """
     scaled = dict(tensors)
+    if epsilon == TORCH_NORM.epsilon:
+        return scaled
     for module, layer in modules.items():
         gamma, variance = (tensors.get(f"{module}.{suffix}") for suffix in ("weight", "running_var"))
         if not isinstance(layer, keras.layers.BatchNormalization) or gamma is None or variance is None:
@@ -73,33 +80,25 @@ def scale_gammas(tensors: TensorDict, modules: Mapping[str, keras.Layer], epsilo
 def module_tensors(layer: keras.Layer) -> dict[str, tuple[keras.Variable, tuple[int, ...]]]:
     """Returns, for each tensor of the layer's PyTorch module, the variable and the order of the axes."""
     if isinstance(layer, keras.layers.BatchNormalization):
-        variables = {
-            "weight": layer.gamma,
-            "bias": layer.beta,
-            "running_mean": layer.moving_mean,
-            "running_var": layer.moving_variance,
-        }
-        return {suffix: (variable, (0,)) for suffix, variable in variables.items()}
+        variables = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+        suffixes = ("weight", "bias", "running_mean", "running_var")
+        return {suffix: (variable, (0,)) for suffix, variable in zip(suffixes, variables, strict=True)}
     if isinstance(layer, WeightedFusion):
         return {"edge_weights": (layer.weight, (0,))}
     if isinstance(layer, keras.layers.SeparableConv2D):
-        bias = {} if layer.bias is None else {"conv_pw.bias": (layer.bias, (0,))}
         return {
             "conv_dw.weight": (layer.depthwise_kernel, _DEPTHWISE_AXES),
             "conv_pw.weight": (layer.pointwise_kernel, _CONV_AXES),
-            **bias,
+            **_bias(layer, "conv_pw.bias"),
         }
-    axes: tuple[int, ...]
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        axes = _DEPTHWISE_AXES
-    elif isinstance(layer, keras.layers.Conv2D):
-        axes = _CONV_AXES
-    elif isinstance(layer, keras.layers.Dense):
-        axes = _DENSE_AXES
-    else:
-        raise ValueError(f"Expected a convolution, batch norm or dense layer, got {layer.name!r} ({type(layer)}).")
-    bias = {} if layer.bias is None else {"bias": (layer.bias, (0,))}
-    return {"weight": (layer.kernel, axes), **bias}
+    for kind, axes in _KERNEL_AXES.items():
+        if isinstance(layer, kind):
+            return {"weight": (layer.kernel, axes), **_bias(layer, "bias")}
+    raise ValueError(f"Expected a convolution, batch norm or dense layer, got {layer.name!r} ({type(layer)}).")
+
+
+def _bias(layer: keras.Layer, suffix: str) -> dict[str, tuple[keras.Variable, tuple[int, ...]]]:
+    return {} if layer.bias is None else {suffix: (layer.bias, (0,))}
 
 
 def _read(

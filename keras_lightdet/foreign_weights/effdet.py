@@ -7,32 +7,29 @@ import keras
 import numpy as np
 
 from keras_lightdet.builder import BACKBONE
-from keras_lightdet.classification.model import HEAD
 from keras_lightdet.detection import OneStageDetector
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.foreign_weights.assign import assign_tensors
+from keras_lightdet.foreign_weights.module_names import ModuleNames, conv_bn, named_layers
 from keras_lightdet.foreign_weights.torch_file import StateDict, TensorDict, read_tensors
 
-_ENDS = {
-    "stem_conv": "conv_stem",
-    "stem_bn": "bn1",
-    "head_conv": "conv_head",
-    "head_bn": "bn2",
-    "classifier": "classifier",
-}
-_HEAD = ("conv_head.", "bn2.", "classifier.")
-# timm's modules in a block by the names of the layers; in stage 1, without expansion, the numbers differ.
-_BLOCK_MODULES = {
-    "expand_conv": "conv_pw",
-    "expand_bn": "bn1",
-    "depthwise_conv": "conv_dw",
-    "depthwise_bn": "bn2",
-    "squeeze_reduce": "se.conv_reduce",
-    "squeeze_expand": "se.conv_expand",
-    "project_conv": "conv_pwl",
-    "project_bn": "bn3",
-}
-_FIRST_STAGE_MODULES = {**_BLOCK_MODULES, "depthwise_bn": "bn1", "project_conv": "conv_pw", "project_bn": "bn2"}
+_SQUEEZE = {"squeeze_reduce": "se.conv_reduce", "squeeze_expand": "se.conv_expand"}
+EFFICIENTNET = ModuleNames(
+    "EfficientNet",
+    ends={
+        "stem_conv": "conv_stem",
+        "stem_bn": "bn1",
+        "head_conv": "conv_head",
+        "head_bn": "bn2",
+        "classifier": "classifier",
+    },
+    units={
+        **conv_bn(expand=("conv_pw", "bn1"), depthwise=("conv_dw", "bn2"), project=("conv_pwl", "bn3")),
+        **_SQUEEZE,
+    },
+    first_units={**conv_bn(depthwise=("conv_dw", "bn1"), project=("conv_pw", "bn2")), **_SQUEEZE},
+    block=lambda stage, block: f"blocks.{stage - 1}.{block - 1}.",
+)
 _FINEST = 3  # level of the first map
 # Anchors of a cell: in effdet octaves of three shapes each, here shapes of three octaves each. Shapes are (width,
 # height) over the side of the square anchor, in the order of this package; `_EFFDET_ORDER` has their indices in effdet.
@@ -54,10 +51,7 @@ def load_efficientnet(model: keras.Model, source: str | Path | StateDict) -> Non
     Raises:
         WeightsError: If PyTorch is missing, or the weights are damaged or do not fit. The model does not change then.
     """
-    name, tensors = read_tensors(source)
-    modules = {efficientnet_module(layer.name): layer for layer in model.layers if layer.weights}
-    is_classifier = any(layer.name == HEAD for layer in model.layers)
-    assign_tensors(modules, tensors, source=name, ignore_prefixes=() if is_classifier else _HEAD)
+    EFFICIENTNET.load(model, source)
 
 
 def load_efficientdet(model: OneStageDetector, source: str | Path | StateDict) -> None:
@@ -77,46 +71,24 @@ def load_efficientdet(model: OneStageDetector, source: str | Path | StateDict) -
         WeightsError: If PyTorch is missing, or the weights are damaged or do not fit. The model does not change then.
     """
     name, tensors = read_tensors(source)
+    tensors = _adapt_to_anchors(tensors, model.num_classes, source=name)
+    assign_tensors(efficientdet_modules(model), tensors, source=name)
+
+
+def efficientdet_modules(model: OneStageDetector) -> dict[str, keras.Layer]:
+    """Returns the layers of an `EfficientDet` with weights, by the names of their modules in effdet.
+
+    Raises:
+        ValueError: If effdet's detector lacks a layer.
+    """
     levels = len(model.objective.anchors.strides)
-    modules = {efficientdet_module(path, levels): layer for path, layer in named_layers(model).items()}
-    assign_tensors(modules, _adapt_to_anchors(tensors, model.num_classes, source=name), source=name)
+    return {_module(path, levels): layer for path, layer in named_layers(model.network).items()}
 
 
-def named_layers(model: OneStageDetector) -> dict[str, keras.Layer]:
-    """Returns the layers of an `EfficientDet` with weights, by name; the backbone's names start with "backbone/"."""
-    backbone = model.network.get_layer(BACKBONE)
-    named = {f"{BACKBONE}/{layer.name}": layer for layer in backbone.layers}
-    named |= {layer.name: layer for layer in model.network.layers if layer is not backbone}
-    return {path: layer for path, layer in named.items() if layer.weights}
-
-
-def efficientnet_module(layer_name: str) -> str:
-    """Returns the timm module of an `EfficientNet` layer: "blocks.1.0.conv_pw" for "stage2_block1_expand_conv".
-
-    Raises:
-        ValueError: If the layer is not from an `EfficientNet`.
-    """
-    if layer_name in _ENDS:
-        return _ENDS[layer_name]
-    match = re.fullmatch(r"stage(\d)_block(\d+)_(\w+)", layer_name)
-    modules = _FIRST_STAGE_MODULES if match and match[1] == "1" else _BLOCK_MODULES
-    if not match or match[3] not in modules:
-        raise ValueError(f"Expected a layer of an EfficientNet, got {layer_name!r}. Build it by EfficientNet.")
-    return f"blocks.{int(match[1]) - 1}.{int(match[2]) - 1}.{modules[match[3]]}"
-
-
-def efficientdet_module(path: str, levels: int) -> str:
-    """Returns the effdet module of a layer of `named_layers`: "fpn.resample.3.conv.bn" for "fusion_p6_bn".
-
-    Args:
-        path: A name of `named_layers`.
-        levels: Number of levels of the pyramid.
-
-    Raises:
-        ValueError: If effdet's detector has no such layer.
-    """
+def _module(path: str, levels: int) -> str:
+    """Returns "fpn.resample.3.conv.bn" for "fusion_p6_bn"; `levels` is the number of levels of the pyramid."""
     if path.startswith(f"{BACKBONE}/"):
-        return f"backbone.{efficientnet_module(path.removeprefix(f'{BACKBONE}/'))}"
+        return f"backbone.{EFFICIENTNET.module(path.removeprefix(f'{BACKBONE}/'))}"
     if match := re.fullmatch(r"fusion_p(\d)_(conv|bn)", path):
         return f"fpn.resample.{int(match[1]) - _FINEST}.conv.{match[2]}"
     if match := re.fullmatch(r"fusion_cell(\d+)_node(\d+)_(?:in(\d+)_)?(conv|bn|fusion)", path):

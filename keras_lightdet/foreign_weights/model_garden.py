@@ -7,6 +7,7 @@ classes are Keras 2's and are not imported here.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import keras
@@ -19,28 +20,37 @@ from keras_lightdet.boxes import PyramidAnchors
 from keras_lightdet.builder import BACKBONE
 from keras_lightdet.detection import OneStageDetector
 from keras_lightdet.errors import WeightsError
+from keras_lightdet.foreign_weights.module_names import conv_bn
+from keras_lightdet.weights import set_weights
 
 Pair: TypeAlias = tuple[keras.Layer, Any]  # a layer of this package and the Model Garden's
 
-# The Model Garden's attributes for the units of a block: convolution and batch norm.
-_BLOCK_UNITS = {
-    "BottleneckBlock": {
-        "shortcut": ("_shortcut", "_norm0"),
-        "reduce": ("_conv1", "_norm1"),
-        "spatial": ("_conv2", "_norm2"),
-        "expand": ("_conv3", "_norm3"),
-    },
-    "ResidualBlock": {"spatial1": ("_conv1", "_norm1"), "spatial2": ("_conv2", "_norm2")},
-    "InvertedBottleneckBlock": {
-        "expand": ("_conv0", "_norm0"),
-        "depthwise": ("_conv1", "_norm1"),
-        "project": ("_conv2", "_norm2"),
-    },
+# The Model Garden's class for each kind of block, and its attributes by the units of a block.
+_BLOCKS = {
+    "bottleneck": (
+        "BottleneckBlock",
+        conv_bn(
+            shortcut=("_shortcut", "_norm0"),
+            reduce=("_conv1", "_norm1"),
+            spatial=("_conv2", "_norm2"),
+            expand=("_conv3", "_norm3"),
+        ),
+    ),
+    "residual": ("ResidualBlock", conv_bn(spatial1=("_conv1", "_norm1"), spatial2=("_conv2", "_norm2"))),
+    "mbconv": (
+        "InvertedBottleneckBlock",
+        {
+            **conv_bn(expand=("_conv0", "_norm0"), depthwise=("_conv1", "_norm1"), project=("_conv2", "_norm2")),
+            "squeeze_reduce": "_squeeze_excitation._se_reduce",
+            "squeeze_expand": "_squeeze_excitation._se_expand",
+        },
+    ),
 }
-_KINDS = {"bottleneck": "BottleneckBlock", "residual": "ResidualBlock", "mbconv": "InvertedBottleneckBlock"}
-_GATE = {"squeeze_reduce": "_se_reduce", "squeeze_expand": "_se_expand"}
-_STEM_KINDS = {"bottleneck": "bottleneck", "residual": "bottleneck", "mbconv": "mbconv"}
+_COUNTED = ("Conv2D", "DepthwiseConv2D", "BatchNormalization", *(kind for kind, _ in _BLOCKS.values()))
+# Convolutions between blocks in the order of creation.
+_RESAMPLING = ("reduce", "spatial", *(f"depthwise{step}" for step in range(1, 6)), "match")
 _BOX_ORDER = (1, 0, 3, 2)  # the Model Garden's deltas have y before x
+_CURE = "Build both networks with the same size and number of classes."
 
 
 def load_model_garden_spinenet(model: keras.Model, source: Any, *, blocks: Sequence[Block] | None = None) -> None:
@@ -55,7 +65,7 @@ def load_model_garden_spinenet(model: keras.Model, source: Any, *, blocks: Seque
     Raises:
         WeightsError: If the networks differ. The model does not change then.
     """
-    _assign([(layer, _values(other)) for layer, other in backbone_pairs(model, source, blocks)])
+    set_weights([(layer, _values(other)) for layer, other in backbone_pairs(model, source, blocks)], source.name, _CURE)
 
 
 def load_model_garden_retinanet(model: OneStageDetector, source: Any) -> None:
@@ -89,7 +99,7 @@ def load_model_garden_retinanet(model: OneStageDetector, source: Any) -> None:
                 pairs.append((layer, _values(level_norms[step - 1])))
         values = _reorder(_values(getattr(head, predictor)), anchors, ratios, is_box=task == "box")
         pairs.append((network.get_layer(f"predict_{task}"), values))
-    _assign(pairs)
+    set_weights(pairs, source.name, _CURE)
 
 
 def backbone_pairs(model: keras.Model, source: Any, blocks: Sequence[Block] | None = None) -> list[Pair]:
@@ -111,8 +121,10 @@ def backbone_pairs(model: keras.Model, source: Any, blocks: Sequence[Block] | No
             kind = type(layers[f"{name}_conv"]).__name__
             pairs.append((layers[f"{name}_conv"], next(queues[kind])))
             pairs.append((layers[f"{name}_bn"], next(queues["BatchNormalization"])))
-        for name, kind in _block_names(blocks, layers, mobile=mobile):
-            pairs += _block_pairs(layers, next(queues[_KINDS[kind]]), name, _KINDS[kind])
+        for name, (kind, units) in _block_names(blocks, layers):
+            block = next(queues[kind])
+            paths = {f"{name}_{unit}": path for unit, path in units.items()}
+            pairs += [(layers[key], attrgetter(path)(block)) for key, path in paths.items() if key in layers]
     except (KeyError, StopIteration) as error:
         raise WeightsError(
             f"Expected {source.name} to be the same network as {model.name}, got one with fewer layers. Build both "
@@ -123,46 +135,23 @@ def backbone_pairs(model: keras.Model, source: Any, blocks: Sequence[Block] | No
     return pairs
 
 
-_COUNTED = ("Conv2D", "DepthwiseConv2D", "BatchNormalization", *_BLOCK_UNITS)
-
-
 def _unit_names(blocks: Sequence[Block], layers: Mapping[str, keras.Layer]) -> Iterator[str]:
     """Yields the names of the convolutions outside of blocks, in the Model Garden's order of creation."""
     yield "stem"
-    units = ("reduce", "spatial", "depthwise1", "depthwise2", "depthwise3", "depthwise4", "depthwise5", "match")
     for index, block in enumerate(blocks, start=STEM_BLOCKS):
-        for parent in block.parents:
-            for unit in units:
-                if f"block{index}_from{parent}_{unit}_conv" in layers:
-                    yield f"block{index}_from{parent}_{unit}"
+        names = [f"block{index}_from{parent}_{unit}" for parent in block.parents for unit in _RESAMPLING]
+        yield from (name for name in names if f"{name}_conv" in layers)
     yield from (f"p{level}_out" for level in OUTPUT_LEVELS)
 
 
 def _block_names(
-    blocks: Sequence[Block], layers: Mapping[str, keras.Layer], *, mobile: bool
-) -> Iterator[tuple[str, str]]:
-    """Yields the names of the blocks and their copies, with their kinds."""
-    stem = _STEM_KINDS[blocks[0].kind]
+    blocks: Sequence[Block], layers: Mapping[str, keras.Layer]
+) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
+    """Yields the names of the blocks and their copies, with their entries of `_BLOCKS`."""
+    stem = "mbconv" if blocks[0].kind == "mbconv" else "bottleneck"
     for index, kind in enumerate([*[stem] * STEM_BLOCKS, *(block.kind for block in blocks)]):
-        if mobile:
-            yield f"block{index}", kind
-            continue
-        copy = 1
-        while any(name.startswith(f"block{index}_copy{copy}_") for name in layers):
-            yield f"block{index}_copy{copy}", kind
-            copy += 1
-
-
-def _block_pairs(layers: Mapping[str, keras.Layer], block: Any, name: str, kind: str) -> list[Pair]:
-    pairs = []
-    for unit, (conv, norm) in _BLOCK_UNITS[kind].items():
-        if f"{name}_{unit}_conv" in layers:
-            pairs.append((layers[f"{name}_{unit}_conv"], getattr(block, conv)))
-            pairs.append((layers[f"{name}_{unit}_bn"], getattr(block, norm)))
-    for unit, conv in _GATE.items():
-        if f"{name}_{unit}" in layers:
-            pairs.append((layers[f"{name}_{unit}"], getattr(block._squeeze_excitation, conv)))
-    return pairs
+        copies = {match[0] for match in (re.match(rf"block{index}_copy\d+", name) for name in layers) if match}
+        yield from ((name, _BLOCKS[kind]) for name in sorted(copies) or [f"block{index}"])
 
 
 def _reorder(
@@ -192,15 +181,3 @@ def _number(layer: Any) -> int:
     """Returns how many layers of the class were created before: 12 for "conv2d_12", 0 for "conv2d"."""
     match = re.search(r"_(\d+)$", layer.name)
     return int(match[1]) if match else 0
-
-
-def _assign(pairs: Sequence[tuple[keras.Layer, list[np.ndarray]]]) -> None:
-    for layer, values in pairs:
-        expected, actual = [tuple(weight.shape) for weight in layer.weights], [value.shape for value in values]
-        if actual != expected:
-            raise WeightsError(
-                f"Expected weights {expected} for the layer {layer.name!r}, got {actual}. Build both networks with the "
-                "same size and number of classes."
-            )
-    for layer, values in pairs:
-        layer.set_weights(values)

@@ -11,8 +11,9 @@ from keras_lightdet.builder import BACKBONE
 from keras_lightdet.detection import TwoStageDetector
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.foreign_weights.assign import assign_tensors, scale_gammas
+from keras_lightdet.foreign_weights.module_names import named_layers
 from keras_lightdet.foreign_weights.torch_file import StateDict, TensorDict, read_tensors
-from keras_lightdet.foreign_weights.torchvision import resnet_module
+from keras_lightdet.foreign_weights.torchvision import RESNET
 from keras_lightdet.layers import TORCH_NORM
 
 _HEAD_MODULES = {
@@ -28,8 +29,8 @@ _HEAD_MODULES = {
 _FPN_BLOCKS = {"lateral": "inner_blocks", "out": "layer_blocks"}
 # In files of torchvision before 0.13, among them the published ones, the names of these modules lack the "0".
 _OLD_NAMES = (
-    (re.compile(r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)"), r"\1.0.\2"),
-    (re.compile(r"rpn\.head\.conv\.(weight|bias)"), r"rpn.head.conv.0.0.\1"),
+    (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
+    (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
 )
 
 
@@ -54,31 +55,24 @@ def load_faster_rcnn(
         WeightsError: If PyTorch is missing, or the weights are damaged or do not fit. The model does not change then.
     """
     name, tensors = read_tensors(source)
-    layers = named_layers(model)
-    modules = {faster_rcnn_module(path): layer for path, layer in layers.items()}
-    tensors = _reorder(_with_new_names(tensors), layers, source=name)
-    if epsilon != TORCH_NORM.epsilon:
-        tensors = scale_gammas(tensors, modules, epsilon)
-    assign_tensors(modules, tensors, source=name)
+    modules = faster_rcnn_modules(model)
+    tensors = _reorder(_with_new_names(tensors), modules, source=name)
+    assign_tensors(modules, scale_gammas(tensors, modules, epsilon), source=name)
 
 
-def named_layers(model: TwoStageDetector) -> dict[str, keras.Layer]:
-    """Returns the layers of a `FasterRCNN` that have weights, by name; the backbone's names start with "backbone/"."""
-    backbone = model.rpn.get_layer(BACKBONE)
-    named = {f"{BACKBONE}/{layer.name}": layer for layer in backbone.layers}
-    named |= {layer.name: layer for layer in model.rpn.layers if layer is not backbone}
-    named |= {layer.name: layer for layer in model.region_network.layers}
-    return {path: layer for path, layer in named.items() if layer.weights}
-
-
-def faster_rcnn_module(path: str) -> str:
-    """Returns the torchvision module of a layer of `named_layers`: "backbone.fpn.layer_blocks.0.0" for "fpn_p2_out".
+def faster_rcnn_modules(model: TwoStageDetector) -> dict[str, keras.Layer]:
+    """Returns the layers of a `FasterRCNN` that have weights, by the names of their modules in torchvision.
 
     Raises:
-        ValueError: If torchvision's detector has no such layer.
+        ValueError: If torchvision's detector lacks a layer.
     """
+    return {_module(path): layer for path, layer in named_layers(model.rpn, model.region_network).items()}
+
+
+def _module(path: str) -> str:
+    """Returns "backbone.fpn.layer_blocks.0.0" for "fpn_p2_out"."""
     if path.startswith(f"{BACKBONE}/"):
-        return f"backbone.body.{resnet_module(path.removeprefix(f'{BACKBONE}/'))}"
+        return f"backbone.body.{RESNET.module(path.removeprefix(f'{BACKBONE}/'))}"
     block = re.fullmatch(r"fpn_p([2-5])_(lateral|out)", path)
     if block:
         return f"backbone.fpn.{_FPN_BLOCKS[block[2]]}.{int(block[1]) - 2}.0"
@@ -88,33 +82,32 @@ def faster_rcnn_module(path: str) -> str:
 
 
 def _with_new_names(tensors: TensorDict) -> TensorDict:
-    renamed = {}
-    for key, value in tensors.items():
-        for pattern, new in _OLD_NAMES:
-            key = pattern.sub(new, key) if pattern.fullmatch(key) else key
-        renamed[key] = value
-    return renamed
+    for old, new in _OLD_NAMES:
+        tensors = {re.sub(old, new, key): value for key, value in tensors.items()}
+    return tensors
 
 
-def _reorder(tensors: TensorDict, layers: Mapping[str, keras.Layer], *, source: str) -> TensorDict:
+def _reorder(tensors: TensorDict, modules: Mapping[str, keras.Layer], *, source: str) -> TensorDict:
     """Moves the background to the end and the channels of a region behind its rows and columns.
 
     Raises:
         WeightsError: If one of these tensors has another shape. `assign_tensors` refuses missing ones.
     """
-    classes, width = layers["regions_class"].kernel.shape[1], layers["fpn_p2_out"].filters
+    hidden, scores, boxes = (_HEAD_MODULES[layer] for layer in ("hidden1", "regions_class", "regions_box_of_class"))
+    width = modules["backbone.fpn.layer_blocks.0.0"].filters
     changes = {
-        ("hidden1", "weight"): lambda x: x.reshape(len(x), width, -1).transpose(0, 2, 1).reshape(len(x), -1),
-        ("regions_class", "weight"): lambda x: np.roll(x, -1, axis=0),
-        ("regions_class", "bias"): lambda x: np.roll(x, -1, axis=0),
-        ("regions_box_of_class", "weight"): lambda x: x[4:],
-        ("regions_box_of_class", "bias"): lambda x: x[4:],
+        f"{hidden}.weight": lambda x: x.reshape(len(x), width, -1).transpose(0, 2, 1).reshape(len(x), -1),
+        f"{scores}.weight": lambda x: np.roll(x, -1, axis=0),
+        f"{scores}.bias": lambda x: np.roll(x, -1, axis=0),
+        f"{boxes}.weight": lambda x: x[4:],
+        f"{boxes}.bias": lambda x: x[4:],
     }
     reordered = dict(tensors)
-    for (path, suffix), change in changes.items():
-        key, kernel = f"{faster_rcnn_module(path)}.{suffix}", layers[path].kernel
-        rows = 4 * classes if path == "regions_box_of_class" else kernel.shape[1]
-        shape = (rows, kernel.shape[0]) if suffix == "weight" else (rows,)
+    for key, change in changes.items():
+        module, _, suffix = key.rpartition(".")
+        inputs, rows = modules[module].kernel.shape
+        rows += 4 if module == boxes else 0  # of the background
+        shape = (rows, inputs) if suffix == "weight" else (rows,)
         if key not in tensors:
             continue
         if tensors[key].shape != shape:

@@ -100,10 +100,10 @@ def our_faster_rcnn(side: int):
 
     import keras_lightdet
     from keras_lightdet.foreign_weights import load_faster_rcnn
-    from keras_lightdet.foreign_weights.torchvision_detection import faster_rcnn_module, named_layers
+    from keras_lightdet.foreign_weights.torchvision_detection import faster_rcnn_modules
 
     model = keras_lightdet.FasterRCNN(CLASSES, (side, side, 3))
-    modules = {faster_rcnn_module(path): layer for path, layer in named_layers(model).items()}
+    modules = faster_rcnn_modules(model)
     load_faster_rcnn(model, draw_detector_state(modules))
     return model
 

@@ -8,7 +8,7 @@ from torch_tensors import CLASSES, SIZES, draw_image
 from keras_lightdet.backbones import MobileNetV2
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.foreign_weights import load_keras_mobilenet_v2, load_mobilenet_v2
-from keras_lightdet.foreign_weights.applications import keras_mobilenet_layer
+from keras_lightdet.foreign_weights.applications import MOBILENET
 
 WIDTHS = [1.0, 0.35, *(pytest.param(width, marks=pytest.mark.slow) for width in (0.5, 0.75, 1.3, 1.4))]
 # Ends of Keras' blocks at strides 4 to 32.
@@ -48,7 +48,7 @@ def test_outputs_are_those_of_keras(width):
 
 def test_every_layer_of_keras_is_used():
     theirs = build_theirs(0.35, (64, 64))
-    named = {keras_mobilenet_layer(layer.name) for layer in MobileNetV2(num_classes=CLASSES).layers if layer.weights}
+    named = {MOBILENET.module(layer.name) for layer in MobileNetV2(num_classes=CLASSES).layers if layer.weights}
     assert named == {layer.name for layer in theirs.layers if layer.weights}
 
 

@@ -22,7 +22,7 @@ from keras_lightdet.boxes import SelectSpec, select_detections
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.foreign_weights import load_efficientdet, load_efficientnet
 from keras_lightdet.foreign_weights.assign import module_tensors
-from keras_lightdet.foreign_weights.effdet import efficientdet_module, named_layers
+from keras_lightdet.foreign_weights.effdet import efficientdet_modules
 from keras_lightdet.models.efficientdet import VARIANTS, Variant
 
 GOLDEN = Path(__file__).with_name("golden_efficientdet.npz")
@@ -39,11 +39,11 @@ def build(variant, size):
 
 def drawn_state(model):
     """A state dict of effdet for the network."""
-    state, levels = {}, len(model.objective.anchors.strides)
-    for path, layer in named_layers(model).items():
+    state = {}
+    for module, layer in efficientdet_modules(model).items():
         for part, (variable, axes) in module_tensors(layer).items():
             shape = tuple(variable.shape[axes.index(axis)] for axis in range(len(axes)))
-            name = f"{efficientdet_module(path, levels)}.{part}"
+            name = f"{module}.{part}"
             state[name] = draw_efficientdet_tensor(name, shape)
     return state
 

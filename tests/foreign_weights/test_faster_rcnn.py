@@ -12,7 +12,7 @@ from torch_tensors import draw_detector_state
 
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.foreign_weights import load_faster_rcnn
-from keras_lightdet.foreign_weights.torchvision_detection import faster_rcnn_module, named_layers
+from keras_lightdet.foreign_weights.torchvision_detection import faster_rcnn_modules
 
 GOLDEN = Path(__file__).with_name("golden_detector.npz")
 BOX = "roi_heads.box_predictor.bbox_pred"
@@ -25,7 +25,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def drawn(model):
-    return draw_detector_state({faster_rcnn_module(path): layer for path, layer in named_layers(model).items()})
+    return draw_detector_state(faster_rcnn_modules(model))
 
 
 @pytest.fixture

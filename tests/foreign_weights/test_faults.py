@@ -14,7 +14,7 @@ from keras_lightdet.backbones import EfficientNet, ResNet, ShuffleNetV2, SNet
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.foreign_weights import load_resnet, load_shufflenet_v2, load_torchvision_efficientnet
 from keras_lightdet.foreign_weights.assign import assign_tensors
-from keras_lightdet.foreign_weights.torchvision import resnet_module, shufflenet_module, torchvision_efficientnet_module
+from keras_lightdet.foreign_weights.torchvision import EFFICIENTNET, RESNET, SHUFFLENET
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="reads files with torch")
 
@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture
 def state(model):
-    return draw_state_dict(model, resnet_module)
+    return draw_state_dict(model, RESNET.module)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_features_ignore_only_the_head(state):
 def test_a_backbone_inside_a_detector_is_read_by_its_prefix(state):
     """As in torchvision's detectors, where batch norms are frozen and do not count batches."""
     features = ResNet(depth=18)
-    modules = {f"backbone.body.{resnet_module(layer.name)}": layer for layer in features.layers if layer.weights}
+    modules = {f"backbone.body.{RESNET.module(layer.name)}": layer for layer in features.layers if layer.weights}
     inside = {f"backbone.body.{key}": value for key, value in state.items() if value.ndim and key[:3] != "fc."}
     assign_tensors(modules, inside, source="a detector")
     np.testing.assert_array_equal(features.get_layer("stage5_block2_spatial2_bn").beta, state["layer4.1.bn2.bias"])
@@ -109,7 +109,7 @@ def test_half_precision_is_read(model, state):
 
 @pytest.fixture(scope="module")
 def shuffle_state():
-    return draw_state_dict(ShuffleNetV2(width=0.5), shufflenet_module)
+    return draw_state_dict(ShuffleNetV2(width=0.5), SHUFFLENET.module)
 
 
 def test_units_of_another_form_are_refused_although_the_weights_fit(shuffle_state):
@@ -118,7 +118,7 @@ def test_units_of_another_form_are_refused_although_the_weights_fit(shuffle_stat
 
 
 def test_efficientnets_of_another_convention_or_size_are_refused():
-    state = draw_state_dict(EfficientNet(convention="torch"), torchvision_efficientnet_module)
+    state = draw_state_dict(EfficientNet(convention="torch"), EFFICIENTNET.module)
     with pytest.raises(ValueError, match='convention="torch"'):
         load_torchvision_efficientnet(EfficientNet(), state)
     with pytest.raises(WeightsError, match=r"'features.1.1.block.0.0.weight' of shape"):

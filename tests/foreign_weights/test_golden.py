@@ -25,12 +25,7 @@ from keras_lightdet.foreign_weights import (
     load_shufflenet_v2,
     load_torchvision_efficientnet,
 )
-from keras_lightdet.foreign_weights.torchvision import (
-    mobilenet_module,
-    resnet_module,
-    shufflenet_module,
-    torchvision_efficientnet_module,
-)
+from keras_lightdet.foreign_weights.torchvision import EFFICIENTNET, MOBILENET, RESNET, SHUFFLENET
 from keras_lightdet.weights import copy_layers
 
 GOLDEN = Path(__file__).with_name("golden.npz")
@@ -42,16 +37,16 @@ NETS = [pytest.param(name, marks=[pytest.mark.slow] * (name not in LIGHT)) for n
 @pytest.mark.parametrize("name", NETS)
 def test_features_and_logits_are_those_of_torchvision(name):
     if name in SHUFFLENETS:
-        build, load, module_of, options = ShuffleNetV2, load_shufflenet_v2, shufflenet_module, SHUFFLENETS[name]
+        build, load, names, options = ShuffleNetV2, load_shufflenet_v2, SHUFFLENET, SHUFFLENETS[name]
     elif name in RESNETS:
-        build, load, module_of, options = ResNet, load_resnet, resnet_module, RESNETS[name]
+        build, load, names, options = ResNet, load_resnet, RESNET, RESNETS[name]
     elif name in MOBILENETS:
-        build, load, module_of, options = MobileNetV2, load_mobilenet_v2, mobilenet_module, MOBILENETS[name]
+        build, load, names, options = MobileNetV2, load_mobilenet_v2, MOBILENET, MOBILENETS[name]
     else:
-        build, module_of, options = EfficientNet, torchvision_efficientnet_module, EFFICIENTNETS[name]
+        build, names, options = EfficientNet, EFFICIENTNET, EFFICIENTNETS[name]
         load = partial(load_torchvision_efficientnet, epsilon=EPSILONS.get(name, 1e-5))
     classifier, features = build(num_classes=CLASSES, **options), build(**options)
-    load(classifier, draw_state_dict(classifier, module_of))
+    load(classifier, draw_state_dict(classifier, names.module))
     copy_layers(classifier, features)
     with np.load(GOLDEN) as golden:
         expected = golden[name]

@@ -2,7 +2,7 @@
 
 import re
 
-from keras_lightdet.foreign_weights.torchvision import resnet_module
+from keras_lightdet.foreign_weights.torchvision import RESNET
 
 SIZE, CLASSES = (95, 130), 5  # odd and even sides, so that no map is a multiple of the one above it
 # Of both variants: the folder of the network in TorchSeg.
@@ -45,7 +45,7 @@ def module_of(layer: str, variant: str) -> str:
     stem, kind = layer.rsplit("_", 1)
     if stem in _PARTS:
         return f"{_PARTS[stem]}.{kind}"
-    return f"context_path.{resnet_module(layer) if variant == 'resnet18' else _xception_module(stem, kind)}"
+    return f"context_path.{RESNET.module(layer) if variant == 'resnet18' else _xception_module(stem, kind)}"
 
 
 def _xception_module(stem: str, kind: str) -> str:
