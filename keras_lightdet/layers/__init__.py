@@ -10,6 +10,7 @@ from keras_lightdet.layers.conv import (
     conv_bn_act,
     depthwise_bn_act,
     he_normal,
+    separable_bn_act,
 )
 from keras_lightdet.layers.dense_head import dense_heads
 from keras_lightdet.layers.drop_block import DropBlock
@@ -23,7 +24,6 @@ from keras_lightdet.layers.normalize_images import NormalizeImages
 from keras_lightdet.layers.ps_roi_align import PSRoIAlign, ps_roi_align
 from keras_lightdet.layers.resize import CropToMatch, NearestUpsample2D, ResizeToMatch, resize_maps
 from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
-from keras_lightdet.layers.separable import separable_bn_act
 
 __all__ = [
     "BINS",

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lightdet.layers.roi_sampling import AxisSamples, batch_indices, roi_bounds, sample_axis
-from keras_lightdet.types import Config, Tensor
+from keras_lightdet.layers.roi_sampling import AxisSamples, RoILayer, batch_indices, roi_bounds, sample_axis
+from keras_lightdet.types import Tensor
 
 REDUCTIONS = ("mean", "max")
 
@@ -109,8 +109,10 @@ def _reduce_samples(table: Tensor, width: Tensor, y: AxisSamples, x: AxisSamples
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
-class PSRoIAlign(keras.layers.Layer):
-    """`ps_roi_align` as a layer: `layer(features, rois)`. Regions stay float32 under any dtype policy."""
+class PSRoIAlign(RoILayer):
+    """`ps_roi_align` as a layer: `layer(features, rois)`."""
+
+    function = staticmethod(ps_roi_align)
 
     def __init__(
         self,
@@ -123,18 +125,5 @@ class PSRoIAlign(keras.layers.Layer):
         border: str = "clamp",
         **kwargs: Any,
     ):
-        super().__init__(autocast=False, **kwargs)
-        self.pool_size, self.stride, self.samples = pool_size, stride, samples
-        self.reduce, self.aligned, self.border = reduce, aligned, border
-
-    def call(self, features: Tensor, rois: Tensor) -> Tensor:
-        """Returns `[B, R, pool_size, pool_size, A]`, see `ps_roi_align`."""
-        return ps_roi_align(features, rois, **self._options())
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), **self._options()}
-
-    def _options(self) -> Config:
-        names = ("pool_size", "stride", "samples", "reduce", "aligned", "border")
-        return {key: getattr(self, key) for key in names}
+        options = {"pool_size": pool_size, "stride": stride, "samples": samples, "reduce": reduce}
+        super().__init__({**options, "aligned": aligned, "border": border}, **kwargs)

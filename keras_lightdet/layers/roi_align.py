@@ -1,15 +1,14 @@
 """RoI align: features of regions by bilinear sampling, from one map or from a pyramid (He et al. 2017, section 3)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_lightdet.layers.roi_sampling import AxisSamples, batch_indices, roi_bounds, sample_axis
-from keras_lightdet.types import Config, Tensor
+from keras_lightdet.layers.roi_sampling import AxisSamples, RoILayer, batch_indices, roi_bounds, sample_axis
+from keras_lightdet.types import Tensor
 
-Bounds: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # x_min, y_min, x_max, y_max, each [M]
 _LEVEL_EPSILON = 1e-6  # torchvision's tolerance for the rounding of the square root in the size of a region
 
 
@@ -40,14 +39,11 @@ def roi_align(
         ValueError: `pool_size` or `sampling_ratio` below 1.
     """
     _, height, width, channels = ops.shape(features)
-    bounds = roi_bounds(ops.reshape(rois, (-1, 4)), stride, aligned=aligned)
-    x_min, y_min, x_max, y_max = _clip_bounds(bounds, aligned=aligned)
-    y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=sampling_ratio)
-    x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=sampling_ratio)
-    start = batch_indices(rois) * (height * width)
     table = ops.reshape(features, (-1, channels))
-    pooled = _average_samples(table, start[:, None], height, width, y, x)
-    return ops.reshape(pooled, (*ops.shape(rois)[:2], pool_size, pool_size, channels))
+    start = batch_indices(rois) * (height * width)
+    return _pool(
+        rois, stride, table, start, height, width, pool_size=pool_size, sampling_ratio=sampling_ratio, aligned=aligned
+    )
 
 
 def multilevel_roi_align(
@@ -65,10 +61,7 @@ def multilevel_roi_align(
     Args:
         pyramid: Maps `[B, H_l, W_l, C]` by level, such as `{"P2": .., "P3": .., "P4": .., "P5": ..}`, fine to coarse
             without gaps. The stride of "P2" is 2^2 pixels, and so on.
-        rois: See `roi_align`.
-        pool_size: See `roi_align`.
-        sampling_ratio: See `roi_align`.
-        aligned: See `roi_align`.
+        rois, pool_size, sampling_ratio, aligned: See `roi_align`.
         canonical_level: k0, the level of regions of the canonical size.
         canonical_size: s0, pixels.
 
@@ -82,24 +75,21 @@ def multilevel_roi_align(
     if levels != list(range(levels[0], levels[0] + len(levels))):
         raise ValueError(f"Expected levels from fine to coarse without gaps, such as P2, P3, P4, got {list(pyramid)}.")
     shapes = [ops.shape(level) for level in pyramid.values()]
-    channels, flat_rois = shapes[0][-1], ops.reshape(rois, (-1, 4))
-    level_indices = _level_indices(flat_rois, levels, canonical_level, canonical_size)
+    counts, channels = [shape[1] * shape[2] for shape in shapes], shapes[0][-1]
+    level_indices = _level_indices(ops.reshape(rois, (-1, 4)), levels, canonical_level, canonical_size)
 
     def of_each_roi(values: Sequence[Any]) -> Tensor:
         return ops.take(ops.stack(values), level_indices)
 
-    height, width = (of_each_roi([shape[axis] for shape in shapes]) for axis in (1, 2))
-    counts = [shape[1] * shape[2] for shape in shapes]
+    height, width = (of_each_roi([shape[axis] for shape in shapes])[:, None] for axis in (1, 2))
     start = of_each_roi([sum(counts[:index]) for index in range(len(counts))])
     start = start + batch_indices(rois) * sum(counts)
-    bounds = roi_bounds(flat_rois, of_each_roi([2.0**level for level in levels]), aligned=aligned)
-    x_min, y_min, x_max, y_max = _clip_bounds(bounds, aligned=aligned)
-    y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=sampling_ratio)
-    x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=sampling_ratio)
+    stride = of_each_roi([2.0**level for level in levels])
     flat = [ops.reshape(level, (-1, count, channels)) for level, count in zip(pyramid.values(), counts, strict=True)]
     table = ops.reshape(ops.concatenate(flat, axis=1), (-1, channels))
-    pooled = _average_samples(table, start[:, None], height[:, None], width[:, None], y, x)
-    return ops.reshape(pooled, (*ops.shape(rois)[:2], pool_size, pool_size, channels))
+    return _pool(
+        rois, stride, table, start, height, width, pool_size=pool_size, sampling_ratio=sampling_ratio, aligned=aligned
+    )
 
 
 def _level_indices(rois: Tensor, levels: Sequence[int], canonical_level: int, canonical_size: float) -> Tensor:
@@ -116,12 +106,33 @@ def _level_indices(rois: Tensor, levels: Sequence[int], canonical_level: int, ca
     return index
 
 
-def _clip_bounds(bounds: Bounds, *, aligned: bool) -> Bounds:
-    """Extends regions to at least one pixel of the map, unless they are aligned."""
-    if aligned:
-        return bounds
-    x_min, y_min, x_max, y_max = bounds
-    return x_min, y_min, x_min + ops.maximum(x_max - x_min, 1.0), y_min + ops.maximum(y_max - y_min, 1.0)
+def _pool(
+    rois: Tensor,
+    stride: Tensor | float,
+    table: Tensor,
+    start: Tensor,
+    height: Tensor,
+    width: Tensor,
+    *,
+    pool_size: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """Returns `[B, R, pool_size, pool_size, C]` of the table's dtype; see `roi_align` for the other arguments.
+
+    Args:
+        stride: Of a region's map, `[M]` or a number.
+        table: `[P, C]`, the pixels of all maps.
+        start: Row of the first pixel of a region's map in the table, `[M]`.
+        height, width: Size of a region's map, `[M, 1]` or scalars.
+    """
+    x_min, y_min, x_max, y_max = roi_bounds(ops.reshape(rois, (-1, 4)), stride, aligned=aligned)
+    if not aligned:
+        x_max, y_max = x_min + ops.maximum(x_max - x_min, 1.0), y_min + ops.maximum(y_max - y_min, 1.0)
+    y = sample_axis(y_min, y_max, height, pool_size=pool_size, samples=sampling_ratio)
+    x = sample_axis(x_min, x_max, width, pool_size=pool_size, samples=sampling_ratio)
+    pooled = _average_samples(table, start[:, None], height, width, y, x)
+    return ops.reshape(pooled, (*ops.shape(rois)[:2], pool_size, pool_size, table.shape[-1]))
 
 
 def _average_samples(
@@ -130,12 +141,6 @@ def _average_samples(
     """Returns the means of the bilinear samples of each bin, `[M, pool_size, pool_size, C]` of the table's dtype.
 
     It adds one corner of one sample at a time, so that no tensor is larger than the result.
-
-    Args:
-        table: `[P, C]`, the pixels of all maps.
-        start: Row of the first pixel of a region's map in the table, `[M, 1]`.
-        height, width: Size of a region's map, `[M, 1]` or scalars.
-        y, x: The samples.
     """
     pooled: Tensor = 0.0
     samples = y.lower.shape[-1]
@@ -155,28 +160,21 @@ def _average_samples(
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
-class RoIAlign(keras.layers.Layer):
-    """`roi_align` as a layer: `layer(features, rois)`. Regions stay float32 under any dtype policy."""
+class RoIAlign(RoILayer):
+    """`roi_align` as a layer: `layer(features, rois)`."""
+
+    function = staticmethod(roi_align)
 
     def __init__(self, pool_size: int, stride: float, *, sampling_ratio: int = 2, aligned: bool = False, **kwargs: Any):
-        super().__init__(autocast=False, **kwargs)
-        self.pool_size, self.stride, self.sampling_ratio, self.aligned = pool_size, stride, sampling_ratio, aligned
-
-    def call(self, features: Tensor, rois: Tensor) -> Tensor:
-        """Returns `[B, R, pool_size, pool_size, C]`, see `roi_align`."""
-        return roi_align(
-            features, rois, self.pool_size, self.stride, sampling_ratio=self.sampling_ratio, aligned=self.aligned
-        )
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        options = {key: getattr(self, key) for key in ("pool_size", "stride", "sampling_ratio", "aligned")}
-        return {**super().get_config(), **options}
+        options = {"pool_size": pool_size, "stride": stride, "sampling_ratio": sampling_ratio, "aligned": aligned}
+        super().__init__(options, **kwargs)
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")
-class MultilevelRoIAlign(keras.layers.Layer):
-    """`multilevel_roi_align` as a layer: `layer(pyramid, rois)`. Regions stay float32 under any dtype policy."""
+class MultilevelRoIAlign(RoILayer):
+    """`multilevel_roi_align` as a layer: `layer(pyramid, rois)`."""
+
+    function = staticmethod(multilevel_roi_align)
 
     def __init__(
         self,
@@ -188,18 +186,5 @@ class MultilevelRoIAlign(keras.layers.Layer):
         canonical_size: float = 224.0,
         **kwargs: Any,
     ):
-        super().__init__(autocast=False, **kwargs)
-        self.pool_size, self.sampling_ratio, self.aligned = pool_size, sampling_ratio, aligned
-        self.canonical_level, self.canonical_size = canonical_level, canonical_size
-
-    def call(self, pyramid: Mapping[str, Tensor], rois: Tensor) -> Tensor:
-        """Returns `[B, R, pool_size, pool_size, C]`, see `multilevel_roi_align`."""
-        return multilevel_roi_align(pyramid, rois, **self._options())
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), **self._options()}
-
-    def _options(self) -> Config:
-        names = ("pool_size", "sampling_ratio", "aligned", "canonical_level", "canonical_size")
-        return {key: getattr(self, key) for key in names}
+        options = {"pool_size": pool_size, "sampling_ratio": sampling_ratio, "aligned": aligned}
+        super().__init__({**options, "canonical_level": canonical_level, "canonical_size": canonical_size}, **kwargs)

@@ -1,10 +1,12 @@
-"""The sampling points of regions on a feature map, shared by all forms of RoI align."""
+"""Shared by all forms of RoI align: the sampling points of regions on a feature map, and the layer."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
+import keras
 from keras import ops
 
-from keras_lightdet.types import Tensor
+from keras_lightdet.types import Config, Tensor
 
 BORDERS = ("clamp", "zero")
 
@@ -37,7 +39,7 @@ def sample_axis(
     Args:
         low: `[M]`, starts of the intervals, in pixels of the map; pixel `i` is at `i`.
         high: `[M]`, ends of the intervals.
-        size: Length of the map, an integer or int32 `[M]`.
+        size: Length of the map, an integer or int32 `[M, 1]`.
         pool_size: Bins of an interval.
         samples: Samples of a bin.
         border: "clamp" = samples up to one pixel before the map take its first pixel, those from the last pixel to
@@ -58,7 +60,6 @@ def sample_axis(
     fractions = ops.convert_to_tensor([(step + 0.5) / steps for step in range(steps)], "float32")
     position = low[:, None] + (high - low)[:, None] * fractions
     last = ops.cast(size, "float32") - 1.0
-    last = ops.expand_dims(last, -1) if len(last.shape) else last
     inside = ops.clip(position, 0.0, last)
     lower = ops.cast(inside, "int32")  # rounds towards zero, which is down
     start = ops.cast(lower, "float32")
@@ -88,3 +89,25 @@ def batch_indices(rois: Tensor) -> Tensor:
     batch, count, _ = ops.shape(rois)
     images = ops.expand_dims(ops.arange(batch, dtype="int32"), -1)
     return ops.reshape(images + ops.zeros((1, count), "int32"), (-1,))
+
+
+class RoILayer(keras.layers.Layer):
+    """A function of features and regions as a layer. Regions stay float32 under any dtype policy.
+
+    Args:
+        options: Arguments of the function by name; they are also those of the subclass.
+    """
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init__(self, options: Config, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self.options = options
+
+    def call(self, features: Any, rois: Tensor) -> Tensor:
+        """Returns the features of each region, see the function."""
+        return self.function(features, rois, **self.options)
+
+    def get_config(self) -> Config:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), **self.options}

@@ -41,7 +41,7 @@ def test_regions_are_pooled_at_the_stride_of_the_thin_map(variant):
     """Setting S has proposals from stride 16 and regions from stride 32, setting L both from stride 16."""
     model = keras_lightdet.LightHeadRCNN(3, (128, 192, 3), variant=variant)
     raw = model.rpn(np.zeros((1, 128, 192, 3)))
-    stride = model.roi_align.stride
+    stride = model.roi_align.options["stride"]
     assert raw["features"].shape[1:3] == (128 // stride, 192 // stride)
     assert stride == {"s": 32, "l": 16}[variant]
     assert raw["objectness"].shape[1] == len(model.proposal_objective.anchors.generate((128, 192))) == 8 * 12 * 15
