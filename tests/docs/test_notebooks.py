@@ -9,7 +9,7 @@ from source_tree import ROOT
 
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 NAMES = ("first_detection", "keras_to_phone")  # the second continues the first
-SMALL = {"IMAGES": "16", "EPOCHS": "2", "STEPS": "1", "SIZE": "(96, 96)"}
+SMALL = {"IMAGES": "32", "EPOCHS": "2", "STEPS": "40", "SIZE": "(96, 96)"}
 MAX_BYTES = 500_000
 
 

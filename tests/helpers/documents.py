@@ -34,12 +34,12 @@ def documents() -> list[Path]:
 def blocks(path: Path, language: str | None = None) -> list[Block]:
     """Returns the code blocks of a document in their order, by default those of all languages."""
     text = path.read_text(encoding="utf-8")
-    found = []
+    fenced = []
     for match in _FENCE.finditer(text):
         reason = NOT_RUN.search(match.group(1))
         line = text.count("\n", 0, match.start(3)) + 1
-        found.append(Block(match.group(2), match.group(3), line, reason.group(1) if reason else ""))
-    return [block for block in found if language in (None, block.language)]
+        fenced.append(Block(match.group(2), match.group(3), line, reason.group(1) if reason else ""))
+    return [block for block in fenced if language in (None, block.language)]
 
 
 def package_names(text: str) -> set[str]:
