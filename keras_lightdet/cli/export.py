@@ -8,36 +8,26 @@ Detectors and segmenters are recognized by the record of the weights.
 
 import argparse
 import dataclasses
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keras_lightdet.cli.arguments import (
     ACTIVATIONS,
     POSTPROCESS_FORMS,
     QUANTIZE_MODES,
+    WEIGHTS_HELP,
     add_data_arguments,
     add_import_argument,
-    file_path,
     positive_int,
 )
-
-if TYPE_CHECKING:
-    from keras_lightdet.deploy import ExportReport, SegmenterReport
+from keras_lightdet.files import expand_user
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument(
-        "--weights",
-        type=file_path,
-        required=True,
-        metavar="FILE",
-        help="a .weights.h5 with its record .weights.json beside it",
-    )
+    parser.add_argument("--weights", type=expand_user, required=True, metavar="FILE", help=WEIGHTS_HELP)
     add_import_argument(parser)
     add_data_arguments(parser, required=True, purpose="data set whose images calibrate int8 and are compared")
-    parser.add_argument("--output", type=file_path, required=True, metavar="FILE", help="the .tflite file to write")
+    parser.add_argument("--output", type=expand_user, required=True, metavar="FILE", help="the .tflite file to write")
     parser.add_argument("--quantize", default="int8", choices=QUANTIZE_MODES, help="number format (default: int8)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of images (default: 0)")
     detectors = parser.add_argument_group("detectors")
@@ -78,11 +68,10 @@ def run(
 ) -> int:
     """Exports the model and prints a report."""
     from keras_lightdet.cli.loading import load_detection_split, load_segmentation_split, load_weights, sample_images
-    from keras_lightdet.deploy import export_detection, export_segmentation
-    from keras_lightdet.deploy.export_detection import CALIBRATION_IMAGES
+    from keras_lightdet.deploy import ExportReport, SegmenterReport, export_detection, export_segmentation
+    from keras_lightdet.deploy.writing import CALIBRATION_IMAGES
     from keras_lightdet.segmentation import SegmentationModel
 
-    logging.basicConfig(level=logging.WARNING)
     model = load_weights(weights)
     report: ExportReport | SegmenterReport
     if isinstance(model, SegmentationModel):

@@ -66,8 +66,8 @@ def measure_latency(
     return latencies
 
 
-def measure_ops(path: StrPath, *, threads: int = 1, rounds: int = 20, seed: int = 0) -> list[Latency]:
-    """Times every operator of a file separately, each in a flatbuffer of its own, and sums the times by kind.
+def measure_ops(path: StrPath, *, rounds: int = 20) -> list[Latency]:
+    """Times every operator of a file separately on one thread, and sums the times by kind.
 
     The total exceeds the latency of the file, because the delegate cannot fuse operators; use the proportions.
 
@@ -77,12 +77,10 @@ def measure_ops(path: StrPath, *, threads: int = 1, rounds: int = 20, seed: int 
     model = flatbuffer.unpack(flatbuffer.read_content(path), repr(str(path)))
     by_kind: dict[str, list[np.ndarray]] = {}
     for operator in model.subgraphs[0].operators:
-        run = _make_run(_extract_operator(model, operator), threads, seed)
+        run = _make_run(_extract_operator(model, operator), threads=1, seed=0)
         kind = flatbuffer.op_name(model.operatorCodes[operator.opcodeIndex])
         by_kind.setdefault(kind, []).append(_time_in_turn([run], rounds)[0])
-    totals = [
-        Latency(kind, threads, *_summary(np.sum(times, axis=0)), calls=len(times)) for kind, times in by_kind.items()
-    ]
+    totals = [Latency(kind, 1, *_summary(np.sum(times, axis=0)), calls=len(times)) for kind, times in by_kind.items()]
     return sorted(totals, key=lambda total: -total.median)
 
 

@@ -6,19 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_lightdet.deploy import verify
+from keras_lightdet.deploy import segments, verify
 from keras_lightdet.deploy.calibration import IMAGES, Sample
-from keras_lightdet.deploy.export_detection import prepare_calibration, write_if_verified
 from keras_lightdet.deploy.metadata import add_segmenter_metadata
 from keras_lightdet.deploy.runtime import MASKS, TFLiteGraph
-from keras_lightdet.deploy.segments import (
-    check_merged,
-    compare_with_keras,
-    comparison_samples,
-    convert_stage,
-    merge,
-    run_and_append,
-)
+from keras_lightdet.deploy.writing import FileReport, prepare_calibration, verified_file
 from keras_lightdet.errors import ExportError
 from keras_lightdet.files import StrPath, expand_user
 from keras_lightdet.inference_stage import InferenceStage
@@ -32,23 +24,13 @@ _MERGE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class SegmenterReport:
+class SegmenterReport(FileReport):
     """The written file and how it compares with the Keras model.
 
     Attributes:
-        path: The file.
-        num_bytes: Its size.
-        ops: Number of operators by name.
-        partitions: Number of subgraphs that XNNPACK, the CPU delegate, takes.
-        raw_errors: Root mean square error of the logits, as a fraction of their standard deviation.
         same_pixels: Fraction of the compared images' pixels to which file and model give the same class.
     """
 
-    path: str
-    num_bytes: int
-    ops: dict[str, int]
-    partitions: int
-    raw_errors: dict[str, float]
     same_pixels: float
 
 
@@ -84,23 +66,20 @@ def export_segmentation(
     samples: Sequence[Sample] = [{IMAGES: image[None]} for image in prepare_calibration(model, calibration)]
     (network_stage,) = model.inference_stages()
     mask_stage = _mask_stage(output_size or model.input_size, activation)
-    network = convert_stage(network_stage, samples, quantize)
-    raw_errors = compare_with_keras(network, samples, verify.TOLERANCES[quantize])
-    samples = run_and_append(comparison_samples(samples), network_stage, {IMAGES, MAIN})
-    segments = [network, convert_stage(mask_stage, samples, "none")]
-    samples = run_and_append(samples, mask_stage, {IMAGES, MAIN, MASKS})
+    network = segments.convert_stage(network_stage, samples, quantize)
+    raw_errors = segments.compare_with_keras(network, samples, verify.TOLERANCES[quantize])
+    samples = segments.run_and_append(segments.comparison_samples(samples), network_stage, {IMAGES, MAIN})
+    converted = [network, segments.convert_stage(mask_stage, samples, "none")]
+    samples = segments.run_and_append(samples, mask_stage, {IMAGES, MAIN, MASKS})
     content = add_segmenter_metadata(
-        merge(segments, [MASKS]), model.class_names, name=model.name, apply_softmax=activation == "none"
+        segments.merge(converted, [MASKS]), model.class_names, name=model.name, apply_softmax=activation == "none"
     )
-
-    def check(written: bytes) -> tuple[dict[str, int], float]:
+    path = expand_user(path)
+    with verified_file(path, content) as written:
         ops = verify.check_allowed_ops(written)
         images = [{IMAGES: sample[IMAGES]} for sample in samples]
-        outputs = check_merged(segments, TFLiteGraph(written), images, _MERGE_TOLERANCE)
-        return ops, _same_pixels(samples, outputs)
-
-    path = expand_user(path)
-    ops, same_pixels = write_if_verified(path, content, check)
+        outputs = segments.check_merged(converted, TFLiteGraph(written), images, _MERGE_TOLERANCE)
+        same_pixels = _same_pixels(samples, outputs)
     return SegmenterReport(str(path), len(content), ops, verify.count_partitions(content), raw_errors, same_pixels)
 
 

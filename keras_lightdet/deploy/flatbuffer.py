@@ -86,31 +86,28 @@ def op_name(opcode: OperatorCode) -> str:
     """Returns the name of an operator code: the built-in's name, or the custom code itself."""
     # Old readers know only `deprecatedBuiltinCode`, which stops at 127 (PLACEHOLDER_FOR_GREATER_OP_CODES).
     code = max(opcode.builtinCode, opcode.deprecatedBuiltinCode)
-    if code == load_schema().BuiltinOperator.CUSTOM:
+    operators = load_schema().BuiltinOperator
+    if code == operators.CUSTOM:
         custom = opcode.customCode
         return custom.decode() if isinstance(custom, bytes) else custom
-    return _builtin_names()[code]
+    return {value: name for name, value in vars(operators).items() if isinstance(value, int)}[code]
 
 
-def _builtin_names() -> dict[int, str]:
-    operators = vars(load_schema().BuiltinOperator)
-    return {code: name for name, code in operators.items() if isinstance(code, int)}
-
-
-def signature_tensors(model: Model, key: str = SIGNATURE) -> tuple[TensorIndices, TensorIndices]:
-    """Returns the inputs and outputs of the signature `key`; both are empty if the model does not have it."""
+def signature_tensors(model: Model) -> tuple[TensorIndices, TensorIndices]:
+    """Returns the inputs and outputs of the signature `SIGNATURE`; both are empty if the model does not have it."""
     for signature in model.signatureDefs or ():
-        if _text(signature.signatureKey) == key:
+        if _text(signature.signatureKey) == SIGNATURE:
             return _tensor_indices(signature.inputs), _tensor_indices(signature.outputs)
     return {}, {}
 
 
-def set_signature(model: Model, inputs: TensorIndices, outputs: TensorIndices, key: str = SIGNATURE) -> None:
-    """Makes `key` the only signature of the first subgraph, whose inputs and outputs get the same order."""
-    signature = load_schema().SignatureDefT(
-        inputs=_tensor_maps(inputs), outputs=_tensor_maps(outputs), signatureKey=key, subgraphIndex=0
-    )
-    model.signatureDefs = [signature]
+def set_signature(model: Model, inputs: TensorIndices, outputs: TensorIndices) -> None:
+    """Makes `SIGNATURE` the only signature of the first subgraph, whose inputs and outputs get the same order."""
+    model.signatureDefs = [
+        load_schema().SignatureDefT(
+            inputs=_tensor_maps(inputs), outputs=_tensor_maps(outputs), signatureKey=SIGNATURE, subgraphIndex=0
+        )
+    ]
     model.subgraphs[0].inputs = list(inputs.values())
     model.subgraphs[0].outputs = list(outputs.values())
 
@@ -120,8 +117,8 @@ def _tensor_indices(entries: Iterable[Any] | None) -> TensorIndices:
 
 
 def _tensor_maps(indices: TensorIndices) -> list[Any]:
-    schema = load_schema()
-    return [schema.TensorMapT(name=name, tensorIndex=index) for name, index in indices.items()]
+    table = load_schema().TensorMapT
+    return [table(name=name, tensorIndex=index) for name, index in indices.items()]
 
 
 def _text(value: str | bytes) -> str:

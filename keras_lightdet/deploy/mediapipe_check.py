@@ -4,14 +4,13 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_lightdet.deploy import mediapipe_runner
-from keras_lightdet.deploy.mediapipe_runner import DetectionEntry
 from keras_lightdet.deploy.metadata import read_labels
 from keras_lightdet.detection.detections import Detections
 from keras_lightdet.errors import ExportError
@@ -20,6 +19,7 @@ from keras_lightdet.files import StrPath, expand_user
 TIME_LIMIT = 120.0  # seconds; on some faults MediaPipe blocks forever instead of failing
 BOX_TOLERANCE = 2.0  # pixels; MediaPipe has its own resizing code
 _MAX_ERROR_TEXT = 600  # characters
+_RUNNER = Path(__file__).with_name("mediapipe_runner.py")
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,10 @@ def segment_with_mediapipe(
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Runs a .tflite in `mediapipe.tasks.vision.ImageSegmenter`.
 
-    Args:
-        path: A file with metadata.
-        images: Uint8 `[H, W, 3]` RGB images of any size.
-        time_limit: Seconds for all images.
+    Arguments and errors are those of `detect_with_mediapipe`.
 
     Returns:
         The category mask of each image, uint8 `[H, W]`, and the class names that MediaPipe read from the file.
-
-    Raises:
-        ExportError: MediaPipe rejects the file, crashes, or exceeds the time limit.
     """
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.npz"
@@ -89,7 +83,7 @@ def _run(task: str, path: StrPath, images: Sequence[np.ndarray], results: Path, 
     """Runs `mediapipe_runner`, which writes the file `results`."""
     images_path, model_path = results.with_name("images.npz"), expand_user(path)
     np.savez(images_path, *images)  # arr_0, arr_1, ..
-    command = [sys.executable, mediapipe_runner.__file__, task, str(model_path), str(images_path), str(results)]
+    command = [sys.executable, str(_RUNNER), task, str(model_path), str(images_path), str(results)]
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=time_limit, check=False)
     except subprocess.TimeoutExpired:
@@ -129,7 +123,7 @@ def compare_detections(
     return Difference(len(expected), len(expected) - len(distances), max(distances, default=0.0))
 
 
-def _to_detections(entries: Sequence[DetectionEntry], class_names: tuple[str, ...]) -> Detections:
+def _to_detections(entries: Sequence[Mapping[str, Any]], class_names: tuple[str, ...]) -> Detections:
     boxes = np.array([entry["box"] for entry in entries], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     labels = np.array([class_names.index(entry["name"]) for entry in entries], np.int32)

@@ -9,23 +9,15 @@ and does not need to wait for TensorFlow to load.
 
 import json
 import sys
-from typing import Any, TypedDict
+from typing import Any
 
-
-class DetectionEntry(TypedDict):
-    """One detection: `box` is x, y, width and height in pixels."""
-
-    box: list[int]
-    score: float
-    name: str
+import mediapipe
+import numpy as np
+from mediapipe.tasks.python import BaseOptions, vision
 
 
 def detect(model_path: str, images_path: str, results_path: str) -> None:
-    """Writes the detections of ObjectDetector, a list of `DetectionEntry` for each image of the .npz."""
-    import mediapipe
-    import numpy as np
-    from mediapipe.tasks.python import BaseOptions, vision
-
+    """Writes the detections of ObjectDetector as JSON, a list of entries for each image of the .npz."""
     options = vision.ObjectDetectorOptions(
         base_options=BaseOptions(model_asset_path=model_path), running_mode=vision.RunningMode.IMAGE
     )
@@ -41,10 +33,6 @@ def detect(model_path: str, images_path: str, results_path: str) -> None:
 
 def segment(model_path: str, images_path: str, results_path: str) -> None:
     """Writes the category mask of ImageSegmenter, uint8, for each image of the .npz, and last the class names."""
-    import mediapipe
-    import numpy as np
-    from mediapipe.tasks.python import BaseOptions, vision
-
     options = vision.ImageSegmenterOptions(
         base_options=BaseOptions(model_asset_path=model_path),
         running_mode=vision.RunningMode.IMAGE,
@@ -58,8 +46,11 @@ def segment(model_path: str, images_path: str, results_path: str) -> None:
     np.savez(results_path, *masks, np.array(segmenter.labels))
 
 
-def _entries(detection: Any) -> list[DetectionEntry]:
-    """Returns one entry for each category: MediaPipe joins detections of several classes that have the same box."""
+def _entries(detection: Any) -> list[dict[str, Any]]:
+    """Returns one entry for each category: MediaPipe joins detections of several classes that have the same box.
+
+    The box is x, y, width and height in pixels.
+    """
     box = detection.bounding_box
     return [
         {

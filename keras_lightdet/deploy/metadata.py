@@ -143,15 +143,7 @@ def read_labels(path: StrPath) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(LABELS_FILE) as file:
             text = file.read(_MAX_LABELS_BYTES + 1)
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        NotImplementedError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        OSError,
-    ) as error:
+    except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, ValueError, OSError) as error:
         raise ExportError(
             f"Expected {str(path)!r} to hold {LABELS_FILE}, got {error}. "
             "Export it again with `lightdet export`, which packs the labels."

@@ -105,7 +105,28 @@ class TFLiteGraph:
         return {name: self.interpreter.get_tensor(index) for name, index in self._outputs.items()}
 
 
-class TFLiteDetector:
+class _TFLiteModel:
+    """A network from a .tflite file that takes one image and gives the outputs that a subclass names."""
+
+    _outputs: tuple[str, ...]
+    _cure: str  # for a file of other outputs
+
+    def __init__(self, path: StrPath, *, num_threads: int = 1) -> None:
+        name = repr(str(path))
+        self.class_names = read_labels(path)
+        self._graph = TFLiteGraph(flatbuffer.read_content(path), num_threads=num_threads, name=name)
+        inputs, outputs = list(self._graph.input_shapes), self._graph.output_names
+        if inputs != ["images"] or set(outputs) != set(self._outputs):
+            raise ExportError(
+                f"Expected {name} to take 'images' and give {self._outputs}, got {inputs} and {outputs}. {self._cure}"
+            )
+        self.input_size: Size = self._graph.input_shapes["images"][1:3]
+
+    def _run(self, pixels: np.ndarray) -> Outputs:
+        return self._graph.run({"images": resize_image(pixels, self.input_size)[None]})
+
+
+class TFLiteDetector(_TFLiteModel):
     """A detector from a .tflite file that contains post-processing.
 
     Args:
@@ -120,16 +141,8 @@ class TFLiteDetector:
         ExportError: The file is missing, damaged, without labels, or without post-processing.
     """
 
-    def __init__(self, path: StrPath, *, num_threads: int = 1) -> None:
-        name = repr(str(path))
-        self.class_names = read_labels(path)
-        self._graph = TFLiteGraph(flatbuffer.read_content(path), num_threads=num_threads, name=name)
-        if list(self._graph.input_shapes) != ["images"] or set(self._graph.output_names) != set(OUTPUTS):
-            raise ExportError(
-                f"Expected {name} to take 'images' and give {OUTPUTS}, got {list(self._graph.input_shapes)} "
-                f"and {self._graph.output_names}. Export it with postprocess='builtin' or 'custom_op'."
-            )
-        self.input_size: Size = self._graph.input_shapes["images"][1:3]
+    _outputs = OUTPUTS
+    _cure = "Export it with postprocess='builtin' or 'custom_op'."
 
     def detect(
         self, images: ImageInput | Sequence[ImageInput], score_threshold: float = SHOWN_SCORE
@@ -146,11 +159,10 @@ class TFLiteDetector:
         return for_each_image(images, lambda pixels: self._detect_one(pixels).above(score_threshold))
 
     def _detect_one(self, pixels: np.ndarray) -> Detections:
-        outputs = self._graph.run({"images": resize_image(pixels, self.input_size)[None]})
-        return to_detections(outputs, pixels.shape[:2], self.class_names, image=pixels)
+        return to_detections(self._run(pixels), pixels.shape[:2], self.class_names, image=pixels)
 
 
-class TFLiteSegmenter:
+class TFLiteSegmenter(_TFLiteModel):
     """A segmenter from a .tflite file.
 
     Args:
@@ -165,24 +177,12 @@ class TFLiteSegmenter:
         ExportError: The file is missing, damaged, without labels, or not a segmenter.
     """
 
-    def __init__(self, path: StrPath, *, num_threads: int = 1) -> None:
-        name = repr(str(path))
-        self.class_names = read_labels(path)
-        self._graph = TFLiteGraph(flatbuffer.read_content(path), num_threads=num_threads, name=name)
-        if list(self._graph.input_shapes) != ["images"] or self._graph.output_names != (MASKS,):
-            raise ExportError(
-                f"Expected {name} to take 'images' and give {MASKS!r}, got {list(self._graph.input_shapes)} and "
-                f"{self._graph.output_names}. Export it from a segmenter."
-            )
-        self.input_size: Size = self._graph.input_shapes["images"][1:3]
+    _outputs = (MASKS,)
+    _cure = "Export it from a segmenter."
 
     def segment(self, images: ImageInput | Sequence[ImageInput]) -> np.ndarray | list[np.ndarray]:
         """Labels every pixel, as `SegmentationModel.segment` does: uint8 `[H, W]` of the input image's size."""
-        return for_each_image(images, self._segment_one)
-
-    def _segment_one(self, pixels: np.ndarray) -> np.ndarray:
-        masks = self._graph.run({"images": resize_image(pixels, self.input_size)[None]})[MASKS]
-        return to_labels(masks[0], pixels.shape[:2])
+        return for_each_image(images, lambda pixels: to_labels(self._run(pixels)[MASKS][0], pixels.shape[:2]))
 
 
 def to_detections(

@@ -1,7 +1,6 @@
 """Segments of the exported graph: the inference stages of a model, converted, verified and merged one by one.
 
-Stages with weights and stages of box arithmetic are converted separately, so that decoding and NMS stay float32 in an
-int8 file. In one graph the quantizer would convert them too, and 8 bits are too coarse for box coordinates.
+Stages with weights and stages of box arithmetic are separate for the reason in `merge_flatbuffers`.
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -73,7 +73,8 @@ def convert_network(
         converter.target_spec.supported_types = [tf.float16]
     content = _add_signature(_run_quietly(converter.convert), list(inputs), sorted(concrete.structured_outputs))
     if quantize == "int8":
-        content = _run_quietly(lambda: _quantize(set_ranges(content, samples, limits), raw_pixels=IMAGES in inputs))
+        ranged, input_type = set_ranges(content, samples, limits), tf.uint8 if IMAGES in inputs else tf.float32
+        content = _run_quietly(lambda: mlir_quantize(ranged, input_data_type=input_type, output_data_type=tf.float32))
         if IMAGES in inputs:
             check_raw_pixel_input(content)
     return content
@@ -116,12 +117,6 @@ def check_raw_pixel_input(content: bytes) -> None:
             f"Expected the int8 model's input to be uint8 with scale and zero point {RAW_PIXELS}, got "
             f"{scale_and_zero}. Calibrate with uint8 images in 0..255 that were not normalized."
         )
-
-
-def _quantize(content: bytes, *, raw_pixels: bool) -> bytes:
-    """Converts a float32 flatbuffer with ranges to int8."""
-    input_type = tf.uint8 if raw_pixels else tf.float32
-    return mlir_quantize(content, input_data_type=input_type, output_data_type=tf.float32)
 
 
 def _check_samples(samples: Sequence[Sample], inputs: Shapes) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_lightdet.boxes.overlap import pairwise_iou
 from keras_lightdet.deploy import flatbuffer
+from keras_lightdet.deploy.calibration import Range
 from keras_lightdet.deploy.runtime import make_interpreter
 from keras_lightdet.detection.detections import Detections
 from keras_lightdet.errors import ExportError
@@ -99,23 +100,11 @@ def count_partitions(content: bytes) -> int:
     return sum(detail["op_name"] == "DELEGATE" for detail in details)
 
 
-def quantized_ops(content: bytes) -> set[str]:
-    """Returns the names of ops that read or write an 8-bit tensor."""
-    model, types = flatbuffer.unpack(content), flatbuffer.load_schema().TensorType
-    subgraph = model.subgraphs[0]
-    names = set()
-    for operator in subgraph.operators:
-        tensors = [subgraph.tensors[int(i)] for i in [*operator.inputs, *operator.outputs] if int(i) >= 0]
-        if any(tensor.type in (types.INT8, types.UINT8) for tensor in tensors):
-            names.add(flatbuffer.op_name(model.operatorCodes[operator.opcodeIndex]))
-    return names
-
-
 def compare_raw(
     expected: Sequence[Mapping[str, np.ndarray]],
     outputs: Sequence[Mapping[str, np.ndarray]],
     tolerance: Tolerance,
-    limits: Mapping[str, tuple[float, float]] | None = None,
+    limits: Mapping[str, Range] | None = None,
 ) -> dict[str, float]:
     """Compares raw outputs over images.
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from tflite_ops import quantized_ops
 
 from keras_lightdet.backbones import (
     EfficientNet,
@@ -23,7 +24,6 @@ from keras_lightdet.deploy.verify import (
     compare_raw,
     count_partitions,
     list_ops,
-    quantized_ops,
 )
 
 SIZE = (64, 96)

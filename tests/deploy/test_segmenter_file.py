@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 from noise_images import draw_image
+from tflite_ops import quantized_ops
 
 import keras_lightdet
 from keras_lightdet.data import draw_segmentation_scenes, load_segmentation, segmentation_train_batches
 from keras_lightdet.deploy import TFLiteDetector, TFLiteSegmenter, export_segmentation, flatbuffer, read_labels
 from keras_lightdet.deploy.mediapipe_check import segment_with_mediapipe
 from keras_lightdet.deploy.runtime import MASKS, TFLiteGraph
-from keras_lightdet.deploy.verify import quantized_ops
 from keras_lightdet.errors import ExportError
 from keras_lightdet.images import read_image, resize_image
 from keras_lightdet.layers import conv_bn_act

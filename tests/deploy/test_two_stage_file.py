@@ -7,6 +7,7 @@ import pytest
 from noise_images import draw_image
 from small_detector import small_faster_rcnn, small_light_head, small_thundernet
 from spread_predictions import spread_predictions
+from tflite_ops import quantized_ops
 
 from keras_lightdet.boxes import ProposalSpec, SelectSpec
 from keras_lightdet.deploy import TFLiteDetector, export_detection, flatbuffer, verify
@@ -51,7 +52,7 @@ def test_float_file_gives_the_detections_of_keras(detector, images, tmp_path, so
 def test_int8_file_keeps_boxes_in_float_and_the_second_stage_in_8_bits(detector, images, tmp_path):
     export_detection(detector, tmp_path / "m.tflite", quantize="int8", calibration=images)
     content = flatbuffer.read_content(tmp_path / "m.tflite")
-    quantized = verify.quantized_ops(content)
+    quantized = quantized_ops(content)
     assert {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} <= quantized
     assert not BOX_OPS & quantized and BOX_OPS & set(verify.list_ops(content))
     graph, types = flatbuffer.unpack(content).subgraphs[0], flatbuffer.load_schema().TensorType
@@ -75,7 +76,7 @@ def test_int8_files_of_the_other_builders_agree_in_mediapipe(build, images, tmp_
     report = export_detection(model, path, quantize="int8", calibration=images)
     # The second stage is compared on Keras' regions: its errors are those of quantization alone.
     assert max(report.raw_errors["class_logits"], report.raw_errors["box_deltas"]) < 0.05
-    quantized = verify.quantized_ops(flatbuffer.read_content(path))
+    quantized = quantized_ops(flatbuffer.read_content(path))
     assert {"CONV_2D", "FULLY_CONNECTED"} <= quantized and not BOX_OPS & quantized
     compared = missing = 0
     mediapipe_results, own = (
