@@ -1,7 +1,7 @@
 """The command `lightdet`: trains, runs, evaluates and exports models from the command line.
 
-Exit codes: 0, success; 1, an error in data, weights or files, with one line on stderr, or
-differences that `lightdet check` lists; 2, wrong usage; 130, interrupted.
+Exit codes: 0, success; 1, an error in data, weights or files, with one line on stderr, differences
+that `lightdet check` lists, or a closed output pipe; 2, wrong usage; 130, interrupted.
 """
 
 import argparse
@@ -48,18 +48,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: errors only
     try:
-        if arguments[:1] == ["train"]:  # the flags behind the name of the recipe are the recipe's, --help among them
-            return train.run(arguments[1:])
-        values = vars(build_parser().parse_args(arguments))
-        python_file = values.pop("python_file", None)
-        if python_file is not None:
-            import_file(python_file)
-        return COMMANDS[values.pop("command")].run(**values)
+        code = _run(arguments)
+        sys.stdout.flush()  # raises the error of a closed pipe here instead of at the end of the process
+        return code
+    except BrokenPipeError:  # the reader, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more
+        return 1
     except (LightdetError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["train"]:  # the flags behind the name of the recipe are the recipe's, --help among them
+        return train.run(arguments[1:])
+    values = vars(build_parser().parse_args(arguments))
+    python_file = values.pop("python_file", None)
+    if python_file is not None:
+        import_file(python_file)
+    return COMMANDS[values.pop("command")].run(**values)
 
 
 def build_parser() -> argparse.ArgumentParser:

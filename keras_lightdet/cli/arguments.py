@@ -1,11 +1,10 @@
 """Arguments that several commands share.
 
 The choices and defaults repeat constants of modules that import TensorFlow, which help texts must
-not wait for; `tests/cli/test_arguments.py` compares them.
+not wait for; `tests/cli/test_main.py` compares them.
 """
 
 import argparse
-from pathlib import Path
 
 from keras_lightdet.files import expand_user
 
@@ -16,11 +15,7 @@ DETECTION_FORMATS = ("auto", "voc", "coco")
 SCORE_THRESHOLD = 0.3
 BENCHMARK_ROUNDS = 100
 BATCH_SIZE = 8
-
-
-def file_path(text: str) -> Path:
-    """Returns the path of an argument; `~` is expanded, also in `--flag=~/path`, where shells do not."""
-    return expand_user(text)
+WEIGHTS_HELP = "a .weights.h5 with its record .weights.json beside it"
 
 
 def positive_int(text: str) -> int:
@@ -38,7 +33,7 @@ def add_import_argument(parser: argparse.ArgumentParser) -> None:
     """Adds `--import`."""
     parser.add_argument(
         "--import",
-        type=file_path,
+        type=expand_user,
         dest="python_file",
         metavar="FILE",
         help="a Python file with the builder of the weights, if it is not part of the package",
@@ -48,10 +43,8 @@ def add_import_argument(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds `--weights` and `--model`, of which exactly one is required, `--import` and `--threads`."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--weights", type=file_path, metavar="FILE", help="a .weights.h5 with its record .weights.json beside it"
-    )
-    source.add_argument("--model", type=file_path, metavar="FILE", help="a .tflite file written by `lightdet export`")
+    source.add_argument("--weights", type=expand_user, metavar="FILE", help=WEIGHTS_HELP)
+    source.add_argument("--model", type=expand_user, metavar="FILE", help="a .tflite file written by `lightdet export`")
     add_import_argument(parser)
     parser.add_argument(
         "--threads", type=positive_int, default=1, metavar="N", help="threads that run a .tflite (default: 1)"
@@ -60,7 +53,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool, purpose: str) -> None:
     """Adds `--data-dir` and `--format`."""
-    parser.add_argument("--data-dir", type=file_path, metavar="FOLDER", required=required, help=purpose)
+    parser.add_argument("--data-dir", type=expand_user, metavar="FOLDER", required=required, help=purpose)
     parser.add_argument(
         "--format",
         default="auto",

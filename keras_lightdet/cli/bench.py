@@ -10,12 +10,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_lightdet.cli.arguments import BENCHMARK_ROUNDS, file_path, positive_int
+from keras_lightdet.cli.arguments import BENCHMARK_ROUNDS, positive_int
+from keras_lightdet.files import expand_user
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("tflite", type=file_path, nargs="+", help=".tflite files; ratios are relative to the first")
+    parser.add_argument("tflite", type=expand_user, nargs="+", help=".tflite files; ratios are relative to the first")
     parser.add_argument(
         "--threads", type=positive_int, nargs="+", default=[1], metavar="N", help="numbers of threads (default: 1)"
     )

@@ -12,15 +12,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_lightdet.cli.arguments import add_data_arguments, add_import_argument, file_path
+from keras_lightdet.cli.arguments import add_data_arguments, add_import_argument
+from keras_lightdet.files import expand_user
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("tflite", type=file_path, help="the .tflite file")
+    parser.add_argument("tflite", type=expand_user, help="the .tflite file")
     add_data_arguments(parser, required=False, purpose="data set whose test split is evaluated")
     parser.add_argument(
-        "--weights", type=file_path, metavar="FILE", help="the .weights.h5 the file was made from, evaluated beside it"
+        "--weights",
+        type=expand_user,
+        metavar="FILE",
+        help="the .weights.h5 the file was made from, evaluated beside it",
     )
     add_import_argument(parser)
     parser.add_argument(
@@ -34,17 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(
-    *,
-    tflite: Path,
-    data_dir: Path | None,
-    format: str,
-    weights: Path | None,
-    max_drop: float,
-    no_mediapipe: bool,
+    *, tflite: Path, data_dir: Path | None, format: str, weights: Path | None, max_drop: float, no_mediapipe: bool
 ) -> int:
     """Prints all figures, and the differences on stderr."""
-    from keras_lightdet.cli.check_detector import check_detector
-    from keras_lightdet.cli.check_segmenter import check_segmenter
+    from keras_lightdet.cli.comparison import check_detector, check_segmenter
     from keras_lightdet.cli.loading import load_tflite
     from keras_lightdet.deploy import TFLiteSegmenter
     from keras_lightdet.deploy.flatbuffer import read_content

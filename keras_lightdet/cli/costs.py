@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from keras_lightdet.cli.arguments import file_path
+from keras_lightdet.errors import DataError
+from keras_lightdet.files import expand_user
 
 COSTS_FILE = Path(__file__).parents[1] / "analysis" / "costs.csv"
 # Columns of count, published figure and difference, and the factor from the published unit to the counted one.
@@ -35,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--recount", action="store_true", help="build every network and update costs.csv")
     parser.add_argument(
-        "--write", type=file_path, metavar="FILE", help="write the table into this Markdown file instead of printing it"
+        "--write",
+        type=expand_user,
+        metavar="FILE",
+        help="write the table into this Markdown file instead of printing it",
     )
 
 
@@ -62,13 +66,18 @@ def read_costs() -> list[CostRow]:
         return list(csv.DictReader(file))
 
 
+def read_size(row: CostRow) -> tuple[int, int]:
+    """Returns the height and width of the input of a row's network."""
+    sides = [int(side) for side in row["side"].split("x")]
+    return sides[0], sides[-1]
+
+
 def count(row: CostRow) -> CostRow:
     """Builds a row's network and counts its trainable parameters and its MACs in millions."""
     import keras_lightdet
     from keras_lightdet import analysis, backbones
 
-    options, sides = json.loads(row["options"]), [int(side) for side in row["side"].split("x")]
-    shape = (sides[0], sides[-1], 3)
+    options, shape = json.loads(row["options"]), (*read_size(row), 3)
     if row["model"] in FEATURES_ONLY:
         model = getattr(backbones, row["model"])(shape, **options)
     elif row["model"] in backbones.__all__:
@@ -110,9 +119,9 @@ def put_table(text: str, rows: Sequence[CostRow]) -> str:
     """Returns a document in which the table is between the two marks, in place of the previous text.
 
     Raises:
-        ValueError: If the document does not have each mark once.
+        DataError: The document does not have each mark once.
     """
     if any(text.count(mark) != 1 for mark in MARKS):
-        raise ValueError(f"Expected a document with {MARKS[0]!r} and {MARKS[1]!r} once each. Add the two lines.")
+        raise DataError(f"Expected a document with {MARKS[0]!r} and {MARKS[1]!r} once each. Add the two lines.")
     before, rest = text.split(MARKS[0])
     return f"{before}{MARKS[0]}\n\n{table(rows)}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}"

@@ -17,17 +17,19 @@ numbers, as in COCO, else the position from 1. category_id is the class index pl
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-from keras_lightdet.cli.arguments import SCORE_THRESHOLD, add_model_arguments, file_path, positive_int
+from keras_lightdet.cli.arguments import SCORE_THRESHOLD, add_model_arguments, positive_int
+from keras_lightdet.files import expand_user
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("inputs", type=file_path, nargs="+", metavar="input", help="image, folder of images or video")
+    parser.add_argument("inputs", type=expand_user, nargs="+", metavar="input", help="image, folder of images or video")
     add_model_arguments(parser)
     parser.add_argument(
         "--output-dir",
-        type=file_path,
+        type=expand_user,
         default=Path("detections"),
         metavar="FOLDER",
         help="folder of the results (default: %(default)s)",
@@ -56,14 +58,15 @@ def run(
 ) -> int:
     """Writes the results; returns 1 if an image could not be read."""
     from keras_lightdet.cli.annotate import annotate_images, annotate_video, make_annotator
-    from keras_lightdet.cli.loading import load_any
+    from keras_lightdet.cli.loading import load_tflite, load_weights
     from keras_lightdet.cli.media import VideoReader, find_inputs
 
     images, videos = find_inputs(inputs)
-    readers = [VideoReader(path, frame_step) for path in videos]
-    annotator = make_annotator(load_any(weights, model, threads), output_dir, score_threshold)
+    readers = [VideoReader(video.path, frame_step) for video in videos]
+    loaded = load_weights(weights) if weights is not None else load_tflite(cast(Path, model), threads)
+    annotator = make_annotator(loaded, output_dir, score_threshold)
     num_failed = annotate_images(annotator, images, output_dir / "images")
-    for path, reader in zip(videos, readers, strict=True):
-        annotate_video(annotator, path, reader, output_dir / "images")
+    for video, reader in zip(videos, readers, strict=True):
+        annotate_video(annotator, video, reader, output_dir / "images")
     annotator.finish()
     return 1 if num_failed else 0

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_lightdet.cli.arguments import DETECTION_FORMATS, file_path, positive_int
+from keras_lightdet.cli.arguments import DETECTION_FORMATS, positive_int
+from keras_lightdet.files import expand_user
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument(
         "--data-dir",
-        type=file_path,
+        type=expand_user,
         required=True,
         metavar="FOLDER",
         help="a VOC tree or COCO folder; or label images in SegNet's layout, parallel folders or Cityscapes",
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=file_path,
+        type=expand_user,
         default=Path("montage.png"),
         metavar="FILE",
         help="montage to write (default: %(default)s)",
@@ -147,17 +148,14 @@ def _inspect_label_images(
 
 def _summary(data: "DetectionData") -> str:
     """Returns the content of a split as lines of text."""
-    counts: Counter[int] = Counter()
-    for record in data.records:
-        counts.update(record.labels.tolist())
+    boxes = Counter(label for record in data.records for label in record.labels.tolist())
     ignored = sum(int(record.ignore.sum()) for record in data.records)
-    empty = sum(not len(record.boxes) for record in data.records)
-    most = max(len(record.boxes) for record in data.records)
+    counts = [len(record.boxes) for record in data.records]
     lines = [
-        f"images: {len(data)}, of which {empty} without objects",
-        f"boxes: {counts.total()}, of which {ignored} ignored (crowd or difficult); at most {most} in an image",
+        f"images: {len(data)}, of which {counts.count(0)} without objects",
+        f"boxes: {sum(counts)}, of which {ignored} ignored (crowd or difficult); at most {max(counts)} in an image",
     ]
-    lines += [f"  {counts.get(label, 0):7}  {name}" for label, name in enumerate(data.class_names)]
+    lines += [f"  {boxes[label]:7}  {name}" for label, name in enumerate(data.class_names)]
     return "\n".join([*lines, _issue_list(data.issues)])
 
 

@@ -1,9 +1,8 @@
-"""Models, data sets and images of the commands. Imports TensorFlow."""
+"""Models and data sets of the commands. Imports TensorFlow."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -14,14 +13,15 @@ from keras_lightdet.data.detection.records import DetectionData
 from keras_lightdet.data.segmentation.loading import SegmentationData, load_segmentation, segmentation_splits
 from keras_lightdet.deploy import TFLiteDetector, TFLiteSegmenter, flatbuffer
 from keras_lightdet.deploy.runtime import MASKS
-from keras_lightdet.detection import Detections, DetectorModel
+from keras_lightdet.detection import DetectorModel
 from keras_lightdet.errors import DataError, WeightsError
-from keras_lightdet.images import ImageInput, read_image
+from keras_lightdet.images import read_image
 from keras_lightdet.models.registry import load_model
 from keras_lightdet.segmentation import SegmentationModel
 
 Detector: TypeAlias = DetectorModel | TFLiteDetector
 Segmenter: TypeAlias = SegmentationModel | TFLiteSegmenter
+Kind = TypeVar("Kind", DetectorModel, SegmentationModel)
 
 
 def load_weights(weights: Path) -> DetectorModel | SegmentationModel:
@@ -39,6 +39,19 @@ def load_weights(weights: Path) -> DetectorModel | SegmentationModel:
     return model
 
 
+def load_keras_model(weights: Path, kind: type[Kind]) -> Kind:
+    """Returns the Keras model that a .tflite was exported from.
+
+    Raises:
+        WeightsError: See `load_weights`; or the model is not of the class `kind`, that of the file.
+    """
+    model = load_weights(weights)
+    if not isinstance(model, kind):
+        noun = "detector" if kind is DetectorModel else "segmenter"
+        raise WeightsError(f"Expected weights of a {noun}, got {str(weights)!r}. Give those of the file.")
+    return model
+
+
 def load_tflite(path: Path, threads: int = 1) -> TFLiteDetector | TFLiteSegmenter:
     """Returns the detector or segmenter of a .tflite file.
 
@@ -48,22 +61,6 @@ def load_tflite(path: Path, threads: int = 1) -> TFLiteDetector | TFLiteSegmente
     _, outputs = flatbuffer.signature_tensors(flatbuffer.unpack(flatbuffer.read_content(path), repr(str(path))))
     kind = TFLiteSegmenter if list(outputs) == [MASKS] else TFLiteDetector
     return kind(path, num_threads=threads)
-
-
-def load_any(weights: Path | None, model: Path | None, threads: int) -> Detector | Segmenter:
-    """Returns the model of `--weights` or `--model`, one of which is given."""
-    return load_weights(weights) if weights is not None else load_tflite(cast(Path, model), threads)
-
-
-def detect_image(detector: Detector, image: ImageInput, score_threshold: float) -> Detections:
-    """Returns the detections of one image, without its pixels, so that those of many images fit into memory."""
-    detections = cast(Detections, detector.detect(image, score_threshold))
-    return dataclasses.replace(detections, image=None)
-
-
-def segment_image(segmenter: Segmenter, image: ImageInput) -> np.ndarray:
-    """Returns the label of each pixel of one image, uint8 `[H, W]`."""
-    return cast(np.ndarray, segmenter.segment(image))
 
 
 def load_detection_split(

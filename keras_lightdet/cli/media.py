@@ -1,6 +1,6 @@
 """Image files, folders of images and videos as input of `lightdet detect`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,51 +16,52 @@ _DEFAULT_FPS = 25.0  # of files that do not record it
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """An image to read.
+class InputFile:
+    """An image or a video.
 
     Attributes:
         path: The file.
-        name: Relative path for output files, unique among all inputs.
+        name: Relative path for output files; without its suffix it is unique among all inputs.
     """
 
     path: Path
     name: Path
 
 
-def find_inputs(inputs: Sequence[Path]) -> tuple[list[ImageFile], list[Path]]:
-    """Returns the image files, those in folders included, and the video files.
+def find_inputs(inputs: Sequence[Path]) -> tuple[list[InputFile], list[InputFile]]:
+    """Returns the images, those in folders included, and the videos.
 
     Raises:
         DataError: A path does not exist, has an unknown suffix, or is a folder without images.
     """
-    images: dict[Path, Path] = {}  # output name -> file
-    videos = []
+    images, videos = [], []
+    names: set[Path] = set()
     for path in inputs:
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
             if not files:
                 raise DataError(f"Expected images in {str(path)!r}, got none with a suffix of {SUFFIXES}.")
-            for file in files:
-                images[_unique(file.relative_to(path), images)] = file
+            images += [InputFile(file, _unique(file.relative_to(path), names)) for file in files]
         elif not path.exists():
             raise DataError(f"Expected an image, a folder or a video at {str(path)!r}, found none. Correct the path.")
         elif path.suffix.lower() in VIDEO_SUFFIXES:
-            videos.append(path)
+            videos.append(InputFile(path, _unique(Path(path.name), names)))
         elif path.suffix.lower() in SUFFIXES:
-            images[_unique(Path(path.name), images)] = path
+            images.append(InputFile(path, _unique(Path(path.name), names)))
         else:
             raise DataError(
                 f"Expected {str(path)!r} to be an image {SUFFIXES} or a video {VIDEO_SUFFIXES}, got {path.suffix!r}."
             )
-    return [ImageFile(path, name) for name, path in images.items()], videos
+    return images, videos
 
 
-def _unique(name: Path, taken: dict[Path, Path]) -> Path:
+def _unique(name: Path, taken: set[Path]) -> Path:
+    """Adds a number to a name that is taken, and the result, without its suffix, to `taken`."""
     candidate, number = name, 1
-    while candidate in taken:
+    while candidate.with_suffix("") in taken:
         number += 1
         candidate = name.with_name(f"{name.stem}_{number}{name.suffix}")
+    taken.add(candidate.with_suffix(""))
     return candidate
 
 
@@ -81,8 +82,7 @@ class VideoReader:
 
     def __init__(self, path: Path, frame_step: int = 1) -> None:
         opencv = _import_opencv(path)
-        self._path, self._frame_step, self._opencv = path, frame_step, opencv
-        self._capture = opencv.VideoCapture(str(path))
+        self._path, self._frame_step, self._capture = path, frame_step, opencv.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise DataError(f"Expected {str(path)!r} to be a video that OpenCV reads, got none. Convert it to MP4.")
         self._file_fps = self._capture.get(opencv.CAP_PROP_FPS) or _DEFAULT_FPS
@@ -108,32 +108,24 @@ class VideoReader:
             raise DataError(f"Expected frames in {str(self._path)!r}, got none. Convert it to MP4.")
 
 
-class VideoWriter:
-    """Writes frames to an MP4 file, which is opened with the size of the first frame."""
+def write_video(path: Path, fps: float, frames: Iterable[np.ndarray]) -> None:
+    """Writes frames of one size, uint8 `[H, W, 3]` RGB, to an MP4 file.
 
-    def __init__(self, path: Path, fps: float) -> None:
-        self.path, self._fps = path, fps
-        self._writer: Any = None
-
-    def write(self, pixels: np.ndarray) -> None:
-        """Appends a frame, uint8 `[H, W, 3]` RGB.
-
-        Raises:
-            DataError: OpenCV cannot write the file.
-        """
-        if self._writer is None:
-            opencv = _import_opencv(self.path)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+    Raises:
+        DataError: OpenCV cannot write the file.
+    """
+    opencv = _import_opencv(path)
+    writer: Any = None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for pixels in frames:
+        if writer is None:
             size = (pixels.shape[1], pixels.shape[0])
-            self._writer = opencv.VideoWriter(str(self.path), opencv.VideoWriter_fourcc(*"mp4v"), self._fps, size)
-            if not self._writer.isOpened():
-                raise DataError(f"Expected OpenCV to write {str(self.path)!r}, it did not. Choose a writable folder.")
-        self._writer.write(np.ascontiguousarray(pixels[..., ::-1]))
-
-    def close(self) -> None:
-        """Completes the file."""
-        if self._writer is not None:
-            self._writer.release()
+            writer = opencv.VideoWriter(str(path), opencv.VideoWriter_fourcc(*"mp4v"), fps, size)
+            if not writer.isOpened():
+                raise DataError(f"Expected OpenCV to write {str(path)!r}, it did not. Choose a writable folder.")
+        writer.write(np.ascontiguousarray(pixels[..., ::-1]))
+    if writer is not None:
+        writer.release()
 
 
 def _import_opencv(path: Path) -> ModuleType:

@@ -72,6 +72,30 @@ def test_equal_names_do_not_overwrite_each_other(run, detector_file, photos, tmp
     assert names == {"a.png", "a_2.png", "b.jpg"}
 
 
+def test_equal_names_with_other_suffixes_get_masks_of_their_own(run, segmenter_file, photos, tmp_path):
+    Image.fromarray(read_image(photos / "a.png")).save(photos / "a.jpg")
+    run("detect", photos, "--model", segmenter_file, "--output-dir", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out" / "masks").glob("*.png")} == {"a.png", "a_2.png"}
+    assert {path.name for path in (tmp_path / "out" / "images").glob("*.*")} == {"a.jpg", "a_2.png"}
+
+
+def test_videos_of_equal_names_do_not_overwrite_each_other(run, detector_file, video, tmp_path):
+    copy = tmp_path / "more" / video.name
+    copy.parent.mkdir()
+    copy.write_bytes(video.read_bytes())
+    out = tmp_path / "out"
+    run("detect", video, copy, "--model", detector_file, "--output-dir", out, "--frame-step", 5)
+    assert {path.name for path in (out / "images").iterdir()} == {"street.mp4", "street_2.mp4"}
+    assert [entry["video"] for entry in read_json(out / "detections.json")] == [str(video), str(copy)]
+
+
+def test_results_are_written_even_if_all_images_are_damaged(run, detector_file, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    text = run("detect", tmp_path / "broken.png", "--model", detector_file, "--output-dir", tmp_path / "out", code=1)
+    assert text.startswith("skipped: Expected ")
+    assert read_json(tmp_path / "out" / "detections.json") == []
+
+
 def test_a_damaged_image_is_skipped_and_named(run, detector_file, photos, tmp_path):
     (photos / "broken.png").write_bytes((photos / "a.png").read_bytes()[:200])
     text = run("detect", photos, "--model", detector_file, "--output-dir", tmp_path, code=1)

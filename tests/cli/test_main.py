@@ -1,5 +1,7 @@
 """The command line itself: help without TensorFlow, usage errors, exit codes, scripts, shared defaults."""
 
+import os
+import re
 import runpy
 import subprocess
 import sys
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import keras_lightdet
-from keras_lightdet.cli import COMMANDS, arguments
+from keras_lightdet.cli import COMMANDS, arguments, build_parser, main
 from keras_lightdet.data.detection.loading import FORMATS
 from keras_lightdet.deploy.benchmark import ROUNDS
 from keras_lightdet.deploy.export_segmentation import ACTIVATIONS
@@ -82,8 +84,6 @@ def test_wrong_usage_ends_with_2(run, wrong):
     ],
 )
 def test_errors_are_one_line_and_end_with_1(run, arguments, message):
-    import re
-
     text = run(*arguments, code=1)
     assert text.startswith("error: Expected ") and text.count("\n") == 1
     assert re.search(message, text)
@@ -106,6 +106,24 @@ def test_the_module_runs_as_the_command():
     assert (process.returncode, process.stdout) == (0, f"lightdet {keras_lightdet.__version__}\n")
 
 
+def test_a_closed_output_pipe_ends_the_command_quietly():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "keras_lightdet.cli", "models", "--backbones"]
+    process = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (1, "")
+
+
+def test_a_python_file_is_imported_before_the_weights_are_read(run, tmp_path, capsys):
+    (tmp_path / "my_builder.py").write_text("print('imported')\n")
+    flags = ("--weights", tmp_path / "a.weights.h5", "--data-dir", tmp_path)
+    assert "my_missing.py" in run("evaluate", *flags, "--import", tmp_path / "my_missing.py", code=1)
+    assert main(["evaluate", *map(str, flags), "--import", str(tmp_path / "my_builder.py")]) == 1
+    output = capsys.readouterr()
+    assert output.out == "imported\n" and "a.weights.h5" in output.err
+
+
 def test_choices_and_defaults_are_those_of_the_package():
     assert arguments.QUANTIZE_MODES == QUANTIZE_MODES
     assert arguments.POSTPROCESS_FORMS == POSTPROCESS_FORMS
@@ -117,4 +135,5 @@ def test_choices_and_defaults_are_those_of_the_package():
 
 def test_home_folders_are_expanded_in_flags(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert arguments.file_path("~/data") == tmp_path / "data"
+    values = build_parser().parse_args(["inspect", "--data-dir=~/data"])
+    assert values.data_dir == tmp_path / "data"

@@ -28,3 +28,10 @@ def test_json_has_every_row_of_the_costs_file(run):
         assert variant["parameters"] == int(row["parameters"])
         assert variant["input_size"][1] == int(row["side"].split("x")[-1])
         assert (variant["published_macs"] is None) == (row["published_macs_m"] == "")
+
+
+def test_costs_are_not_written_to_a_document_without_marks(run, tmp_path):
+    document = tmp_path / "costs.md"
+    document.write_text("# Costs\n")
+    assert run("costs", "--write", document, code=1).startswith("error: Expected a document with ")
+    assert document.read_text() == "# Costs\n"
