@@ -48,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: errors only
     try:
-        code = _run(arguments)
-        sys.stdout.flush()  # raises the error of a closed pipe here instead of at the end of the process
-        return code
+        return _run(arguments)
     except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more
         return 1
@@ -62,13 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["train"]:  # the flags behind the name of the recipe are the recipe's, --help among them
-        return train.run(arguments[1:])
-    values = vars(build_parser().parse_args(arguments))
-    python_file = values.pop("python_file", None)
-    if python_file is not None:
-        import_file(python_file)
-    return COMMANDS[values.pop("command")].run(**values)
+    try:
+        if arguments[:1] == ["train"]:  # the flags behind the name of the recipe are the recipe's, --help among them
+            return train.run(arguments[1:])
+        values = vars(build_parser().parse_args(arguments))
+        python_file = values.pop("python_file", None)
+        if python_file is not None:
+            import_file(python_file)
+        return COMMANDS[values.pop("command")].run(**values)
+    finally:
+        sys.stdout.flush()  # raises the error of a closed pipe here instead of at the end of the process
 
 
 def build_parser() -> argparse.ArgumentParser:

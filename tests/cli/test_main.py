@@ -106,11 +106,13 @@ def test_the_module_runs_as_the_command():
     assert (process.returncode, process.stdout) == (0, f"lightdet {keras_lightdet.__version__}\n")
 
 
-def test_a_closed_output_pipe_ends_the_command_quietly():
+@pytest.mark.parametrize("arguments", [("models", "--backbones"), ("--help",)])
+def test_a_closed_output_pipe_ends_the_command_quietly(arguments):
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "keras_lightdet.cli", "models", "--backbones"]
-    process = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, "-m", "keras_lightdet.cli", *arguments]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=buffered, text=True, check=False)
     os.close(writer)
     assert (process.returncode, process.stderr) == (1, "")
 
