@@ -57,12 +57,10 @@ def builder(
 
     def decorate(build: Callable[Params, Model]) -> Callable[Params, Model]:
         name, signature, body = build.__name__, inspect.signature(build), cast(Callable[..., Model], build)
-        defaults = {key: parameter.default for key, parameter in signature.parameters.items()}
 
         @functools.wraps(build)
         def build_with_weights(*args: Params.args, **kwargs: Params.kwargs) -> Model:
-            passed = signature.bind(*args, **kwargs).arguments
-            explicit = {key: value for key, value in passed.items() if value is not None}
+            explicit = _explicit(signature, args, kwargs)
             weights, weights_backbone = (explicit.pop(key, None) for key in WEIGHTS_ARGUMENTS)
             path, recorded, class_names = _read_weights(name, weights, weights_backbone)
             if "class_names" in explicit:
@@ -70,12 +68,11 @@ def builder(
             _check_contradictions(explicit, recorded, overridable)
             if adapt_record and recorded:
                 recorded = adapt_record(recorded, explicit)
-            arguments = _resolve(explicit, recorded, variants, defaults)
+            arguments = _resolve(signature, variants, "variant", recorded, explicit)
             check_input_shape(arguments["input_shape"], input_multiple)
             arguments["class_names"] = _class_names(arguments["class_names"] or class_names, arguments["num_classes"])
             model = body(**arguments)
-            architecture = {key: value for key, value in arguments.items() if key not in NOT_RECORDED}
-            model.architecture = {"builder": name, **architecture, **model.architecture}
+            model.architecture = {"builder": name, **_without(arguments, NOT_RECORDED), **model.architecture}
             if path is not None:
                 load_weights(model, path)
             if weights_backbone is not None and backbone is not None:
@@ -84,6 +81,42 @@ def builder(
             return model
 
         return build_with_weights
+
+    return decorate
+
+
+def backbone_builder(
+    variants: Mapping[Any, Any] | None = None, key: str = "variant", *, not_recorded: Collection[str] = ()
+) -> Callable[[Callable[Params, Model]], Callable[Params, Model]]:
+    """Decorates the builder of a backbone, which builds a `Classifier` if `num_classes` is given.
+
+    The builder's signature has `input_shape`, `num_classes`, `name` and the architecture's own arguments.
+
+    Args:
+        variants: The published sizes; a row's fields are the defaults of the arguments of the same names.
+        key: The argument that selects the row.
+        not_recorded: Arguments that change neither the classifier nor its weights.
+
+    Returns:
+        A decorator. The classifier it builds has `architecture`: the builder's name and the other arguments.
+    """
+    not_recorded = ("input_shape", "num_classes", "name", *not_recorded)
+
+    def decorate(build: Callable[Params, Model]) -> Callable[Params, Model]:
+        signature, body = inspect.signature(build), cast(Callable[..., Model], build)
+
+        @functools.wraps(build)
+        def build_and_record(*args: Params.args, **kwargs: Params.kwargs) -> Model:
+            arguments = _resolve(signature, variants, key, {}, _explicit(signature, args, kwargs))
+            num_classes = arguments["num_classes"]
+            if num_classes is not None and num_classes < 1:
+                raise ValueError(f"Expected num_classes to be None for features, or 1 or more, got {num_classes!r}.")
+            model = body(**arguments)
+            if num_classes is not None:
+                model.architecture = _as_json({"builder": build.__name__, **_without(arguments, not_recorded)})
+            return model
+
+        return build_and_record
 
     return decorate
 
@@ -100,7 +133,7 @@ def load_classifier(build: Callable[..., keras.Model], weights: str | Path) -> k
     """
     path = resolve_weights(weights)
     record = read_record(path)
-    classifier = build(num_classes=max(len(record["class_names"]), 1))
+    classifier = build(num_classes=len(record["class_names"]))
     expected, actual = _as_json(classifier.architecture), record["architecture"]
     name = expected["builder"]
     if name != actual.get("builder"):
@@ -129,12 +162,8 @@ def check_choice(argument: str, value: object, choices: Collection[Any]) -> None
 
 def check_input_shape(input_shape: Sequence[int], multiple: int = 1) -> None:
     """Raises a `ValueError` for a shape that is not `(height, width, 3)` with sides in multiples of `multiple`."""
-    height_and_width = input_shape[:2]
-    if (
-        len(input_shape) != 3
-        or input_shape[2] != 3
-        or not all(x and x > 0 and x % multiple == 0 for x in height_and_width)
-    ):
+    sides = input_shape[:2]
+    if len(input_shape) != 3 or input_shape[2] != 3 or not all(x and x > 0 and x % multiple == 0 for x in sides):
         raise ValueError(
             f"Expected input_shape (height, width, 3) with sides in multiples of {multiple}, "
             f"got {tuple(input_shape)!r}."
@@ -160,9 +189,14 @@ def _read_weights(
             f"Expected weights to be those of a {name}, got {path} of {recorded_name}. Build a {recorded_name} for "
             "them; weights of a classifier go to weights_backbone=."
         )
-    architecture = record["architecture"].items()
-    recorded = {key: value for key, value in architecture if value is not None and key not in NOT_RECORDED}
-    return path, recorded, record["class_names"]
+    class_names = record["class_names"]
+    architecture = {key: value for key, value in record["architecture"].items() if value is not None}
+    if architecture.get("num_classes", len(class_names)) != len(class_names):
+        raise WeightsError(
+            f"Expected the record of {path} to have names of {architecture['num_classes']} classes, got {class_names}. "
+            "Copy it again."
+        )
+    return path, _without(architecture, NOT_RECORDED), class_names
 
 
 def _check_contradictions(
@@ -177,15 +211,31 @@ def _check_contradictions(
             )
 
 
+def _explicit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that the caller passes."""
+    return {key: value for key, value in signature.bind(*args, **kwargs).arguments.items() if value is not None}
+
+
 def _resolve(
-    explicit: Mapping[str, Any], recorded: Mapping[str, Any], variants: Mapping[str, Any], defaults: Mapping[str, Any]
+    signature: inspect.Signature,
+    variants: Mapping[Any, Any] | None,
+    key: str,
+    recorded: Mapping[str, Any],
+    explicit: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns the value of each of the builder's arguments but those of `WEIGHTS_ARGUMENTS`."""
-    variant = {**defaults, **recorded, **explicit}["variant"]
-    check_choice("variant", variant, variants)
-    row = {key: getattr(variants[variant], key) for key in defaults if hasattr(variants[variant], key)}
-    values = {**defaults, **row, **recorded, **explicit}
-    return {key: _as_tuples(values[key]) for key in defaults if key not in WEIGHTS_ARGUMENTS}
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+    values = {**defaults, **recorded, **explicit}
+    if variants is not None:
+        check_choice(key, values[key], variants)
+        row = variants[values[key]]
+        fields = {name: getattr(row, name) for name in defaults if hasattr(row, name)}
+        values = {**defaults, **fields, **recorded, **explicit}
+    return {name: _as_tuples(values[name]) for name in defaults if name not in WEIGHTS_ARGUMENTS}
+
+
+def _without(arguments: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in arguments.items() if key not in names}
 
 
 def _class_names(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:

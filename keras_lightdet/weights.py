@@ -218,9 +218,10 @@ def _parse_record(path: Path) -> WeightsRecord:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         record.setdefault("replaces", None)
-        arguments = record["architecture"].items()
+        arguments, names = record["architecture"].items(), record["class_names"]
         record["architecture"] = {RENAMED_ARGUMENTS.get(key, key): value for key, value in arguments}
-        valid = isinstance(record["sha256"], str) and all(isinstance(name, str) for name in record["class_names"])
+        strings = [record["sha256"], record["architecture"].get("builder", ""), *names]
+        valid = isinstance(names, list) and names and all(isinstance(value, str) for value in strings)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"Expected {path} to be a record of weights, got {error!r}. Copy it again.") from error
     if not valid:

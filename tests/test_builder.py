@@ -8,8 +8,8 @@ import keras
 import pytest
 
 import keras_lightdet
-from keras_lightdet import models
-from keras_lightdet.builder import DERIVED, builder
+from keras_lightdet import backbones, models
+from keras_lightdet.builder import DERIVED, backbone_builder, builder
 from keras_lightdet.classification import Classifier
 from keras_lightdet.errors import WeightsError
 from keras_lightdet.weights import record_path, save_weights
@@ -182,6 +182,62 @@ def test_signatures_show_the_real_defaults():
         "rpn": "light",
         "name": "thundernet",
     }
+
+
+@dataclass(frozen=True)
+class Size:
+    width: int
+    blocks: int
+
+
+@backbone_builder({1: Size(2, 1), 2: Size(4, 3)}, "size", not_recorded=("rate",))
+def ToyNet(  # noqa: N802
+    input_shape=(None, None, 3), *, size=1, width=DERIVED, kinds=("a",), rate=0.0, num_classes=None, name="toynet"
+):
+    """Builds a toy backbone."""
+    images = keras.Input(input_shape)
+    x = keras.layers.Conv2D(width, 1)(images)
+    if num_classes is None:
+        return keras.Model(images, {"P3": x}, name=name)
+    x = keras.layers.Dense(num_classes)(keras.layers.GlobalAveragePooling2D()(x))
+    return Classifier(images, x, name)
+
+
+def test_a_classifier_records_the_arguments_of_its_architecture():
+    model = ToyNet((8, 8, 3), size=2, kinds=("a", "b"), rate=0.5, num_classes=5, name="other")
+    assert model.architecture == {"builder": "ToyNet", "size": 2, "width": 4, "kinds": ["a", "b"]}
+    assert ToyNet(width=3, num_classes=5).architecture["width"] == 3
+    assert ToyNet(width=None, num_classes=5).architecture["width"] == 2
+    assert not hasattr(ToyNet(), "architecture")
+    assert (ToyNet.__name__, ToyNet.__doc__) == ("ToyNet", "Builds a toy backbone.")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"size": 3}, r"size to be one of \[1, 2\], got 3"), ({"num_classes": 0}, "num_classes to be None for features")],
+)
+def test_arguments_of_a_backbone_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ToyNet(**options)
+
+
+# Records of saved classifiers have these arguments; another one would make `weights_backbone` refuse their files.
+@pytest.mark.parametrize(
+    ("build", "arguments"),
+    [
+        (backbones.EfficientNet, {"variant", "width", "depth", "convention"}),
+        (backbones.MobileNetV2, {"width", "convention"}),
+        (backbones.MobileSpineNet, {"variant", "blocks", "activation", "drop_path_rate"}),
+        (backbones.ResNet, {"depth", "dilate_last"}),
+        (backbones.SNet, {"variant", "widths", "unit", "kernel_size"}),
+        (backbones.ShuffleNetV2, {"width", "unit", "extra_depthwise"}),
+        (backbones.Xception39, set()),
+        (backbones.XceptionDFANet, {"variant"}),
+        (backbones.XceptionLight, set()),
+    ],
+)
+def test_records_of_classifiers_have_their_arguments(build, arguments):
+    assert set(build(num_classes=2).architecture) == {"builder", *arguments}
 
 
 @pytest.mark.parametrize("name", models.__all__)

@@ -43,6 +43,15 @@ def claim_huge_record(path):
         file.truncate(3 * 10**9)
 
 
+def edit_record(**changes):
+    def damage(path):
+        record = json.loads(record_of(path).read_text())
+        record["architecture"] |= changes.pop("architecture", {})
+        record_of(path).write_text(json.dumps({**record, **changes}))
+
+    return damage
+
+
 DAMAGE = {
     "truncated weights": truncate,
     "flipped bit": flip_a_bit,
@@ -54,6 +63,11 @@ DAMAGE = {
     "record without classes": lambda path: record_of(path).write_text('{"sha256": "0", "architecture": {}}'),
     "deep record": lambda path: record_of(path).write_text("[" * 100_000),
     "huge record": claim_huge_record,
+    "record with an empty list of classes": edit_record(class_names=[]),
+    "record with one string of classes": edit_record(class_names="abc"),
+    "record with a number among the classes": edit_record(class_names=["disc", "square", 3]),
+    "record with too few classes": edit_record(class_names=["disc", "square"]),
+    "record of a list of builders": edit_record(architecture={"builder": ["RSANet"]}),
 }
 
 

@@ -7,17 +7,11 @@ from typing import NamedTuple
 
 
 class Scaling(NamedTuple):
-    """Factors of a network's size relative to a base network.
+    """Factors of a network's size relative to a base network."""
 
-    Attributes:
-        depth: Of the number of blocks of a stage.
-        width: Of the channels.
-        resolution: Of height and width of the image.
-    """
-
-    depth: float
-    width: float
-    resolution: float
+    depth: float  # of the number of blocks of a stage
+    width: float  # of the channels
+    resolution: float  # of height and width of the image
 
     @property
     def cost(self) -> float:

@@ -8,7 +8,7 @@ import keras
 
 from keras_lightdet.backbones.imagenet import MEAN, STD, TORCH, Convention, ImageShape, normalized_images
 from keras_lightdet.backbones.residual_stages import Stage, residual_stages
-from keras_lightdet.builder import check_choice
+from keras_lightdet.builder import DERIVED, backbone_builder, check_choice
 from keras_lightdet.classification import Classifier, classification_head
 from keras_lightdet.layers import NormSpec, SqueezeExcite, conv_bn_act, inverted_residual, round_width
 
@@ -35,19 +35,14 @@ LEVELS = {3: "P3", 5: "P4", 7: "P5"}  # the last stage at each stride
 class Variant:
     """A released size.
 
-    Attributes:
-        width: Factor of the channels.
-        depth: Factor of the blocks of a stage.
-        resolution: Height and width of the classifier's image in pixels.
-        dropout: Rate of the dropout before the classifier.
-        lite: Whether it is a Lite network: without squeeze-and-excitation, with ReLU6, and without scaling of the stem,
-            of the head and of the number of blocks of the first and the last stage.
+    Lite networks have no squeeze-and-excitation and use ReLU6. Their stem, their head and the number of blocks of their
+    first and last stage are not scaled.
     """
 
-    width: float
-    depth: float
-    resolution: int
-    dropout: float
+    width: float  # factor of the channels
+    depth: float  # factor of the blocks of a stage
+    resolution: int  # height and width of the classifier's image in pixels
+    dropout: float  # rate of the dropout before the classifier
     lite: bool = False
 
 
@@ -68,12 +63,13 @@ VARIANTS = {
 }
 
 
+@backbone_builder(VARIANTS, not_recorded=("drop_path_rate",))
 def EfficientNet(  # noqa: N802 - builders are CapWords
     input_shape: ImageShape = (None, None, 3),
     *,
     variant: str = "b0",
-    width: float | None = None,
-    depth: float | None = None,
+    width: float = DERIVED,
+    depth: float = DERIVED,
     drop_path_rate: float = 0.2,
     convention: str = "keras",
     num_classes: int | None = None,
@@ -105,12 +101,10 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
     Reference:
         Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019.
     """
-    check_choice("variant", variant, VARIANTS)
     check_choice("convention", convention, CONVENTIONS)
     if not 0 <= drop_path_rate < 1:
         raise ValueError(f"Expected drop_path_rate to be at least 0 and below 1, got {drop_path_rate!r}.")
     size, (padding, norm) = VARIANTS[variant], CONVENTIONS[convention]
-    width, depth = width or size.width, depth or size.depth
     stem_width, head_width = (w if size.lite else round_width(w * width) for w in (STEM_WIDTH, HEAD_WIDTH))
     mean, std = (LITE_MEAN, LITE_STD) if size.lite else (MEAN, STD)
     activation = "relu6" if size.lite else "silu"
@@ -118,25 +112,18 @@ def EfficientNet(  # noqa: N802 - builders are CapWords
     squeeze = None if size.lite else SQUEEZE
     block = partial(inverted_residual, activation=activation, squeeze=squeeze, padding=padding, norm=norm)
 
-    images, x = normalized_images(input_shape, num_classes, mean=mean, std=std)
+    images, x = normalized_images(input_shape, mean, std)
     x = conv(x, stem_width, 3, 2, name="stem")
     stages = scaled_stages(width, depth, fixed_ends=size.lite)
     features = residual_stages(x, stages, LEVELS, block=block, drop_path_rate=drop_path_rate)
     if num_classes is None:
         return keras.Model(images, features, name=name)
     x = conv(features["P5"], head_width, name="head")
-    logits = classification_head(x, num_classes, dropout=size.dropout)
-    options = {"variant": variant, "width": width, "depth": depth, "convention": convention}
-    return Classifier(images, logits, name, architecture={"builder": "EfficientNet", **options})
+    return Classifier(images, classification_head(x, num_classes, dropout=size.dropout), name)
 
 
 def scaled_stages(width: float, depth: float, *, fixed_ends: bool) -> list[Stage]:
-    """Returns the stages with channels times `width` and blocks times `depth`, rounded up.
-
-    Args:
-        width, depth: Factors.
-        fixed_ends: Whether the first and the last stage keep their number of blocks.
-    """
+    """Returns the stages with scaled channels and blocks; `fixed_ends` keeps the blocks of the first and last stage."""
     repeats = [math.ceil(depth * stage.repeats) for stage in STAGES]
     if fixed_ends:
         repeats[0], repeats[-1] = STAGES[0].repeats, STAGES[-1].repeats

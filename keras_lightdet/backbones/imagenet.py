@@ -1,6 +1,6 @@
 """Shared by the ImageNet backbones: the normalization of images, PyTorch's convention, and a stem."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -18,15 +18,10 @@ NUM_CLASSES = 1000
 
 
 class Convention(NamedTuple):
-    """What differs between implementations of one network.
+    """What differs between implementations of one network."""
 
-    Attributes:
-        padding: See `conv_bn_act`.
-        norm: Momentum and epsilon of the batch norms.
-    """
-
-    padding: str
-    norm: NormSpec
+    padding: str  # see `conv_bn_act`
+    norm: NormSpec  # momentum and epsilon of the batch norms
 
 
 TORCH = Convention("symmetric", TORCH_NORM)
@@ -38,26 +33,11 @@ torch_separable = partial(separable_bn_act, padding=TORCH.padding, norm=TORCH.no
 
 
 def normalized_images(
-    input_shape: Sequence[int | None],
-    num_classes: int | None = None,
-    *,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
+    input_shape: Sequence[int | None], mean: Sequence[float] = MEAN, std: Sequence[float] = STD
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Returns the input of a network, images of 0..255 RGB, and the same as `(x / 255 - mean) / std`.
-
-    Args:
-        input_shape: `(height, width, 3)`; height and width of any size, or `None`.
-        num_classes: The builder's argument, which is checked.
-        mean, std: Of red, green and blue in 0..1.
-
-    Raises:
-        ValueError: If `input_shape` has another form, or `num_classes` is below 1.
-    """
+    """Returns the input of a network, images of 0..255 RGB, and the same as `(x / 255 - mean) / std`."""
     if len(input_shape) != 3 or input_shape[2] != 3:
         raise ValueError(f"Expected input_shape (height, width, 3), got {tuple(input_shape)!r}.")
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"Expected num_classes to be None for features, or 1 or more, got {num_classes!r}.")
     images = keras.Input(tuple(input_shape), name="images")
     scale = [1 / (255 * deviation) for deviation in std]
     offset = [-center / deviation for center, deviation in zip(mean, std, strict=True)]
@@ -70,3 +50,18 @@ def torch_stem(x: keras.KerasTensor, width: int, kernel_size: int) -> keras.Kera
     # PyTorch's max pooling pads with minus infinity. After a ReLU zeros are equivalent.
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     return layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+
+
+def add_stage(
+    x: keras.KerasTensor,
+    block: Callable[..., keras.KerasTensor],
+    width: int,
+    repeats: int,
+    *,
+    strides: int = 2,
+    name: str,
+) -> keras.KerasTensor:
+    """Adds blocks `block(x, width, strides, name=..)` of one width, of which only the first has the stride."""
+    for index in range(1, repeats + 1):
+        x = block(x, width, strides if index == 1 else 1, name=f"{name}_block{index}")
+    return x

@@ -15,7 +15,7 @@ from keras_lightdet.backbones.scale_permuted import (
     permute_scales,
     upsample,
 )
-from keras_lightdet.builder import check_choice
+from keras_lightdet.builder import backbone_builder
 from keras_lightdet.classification import Classifier, classification_head
 from keras_lightdet.layers import SqueezeExcite, conv_bn_act, depthwise_bn_act, inverted_residual
 
@@ -50,20 +50,16 @@ MOBILE_SPINENET = tuple(
 
 @dataclass(frozen=True)
 class Variant:
-    """A size.
+    """A size."""
 
-    Attributes:
-        width: Factor of all channels.
-        out_width: Channels of the outputs.
-    """
-
-    width: float
-    out_width: int
+    width: float  # factor of all channels
+    out_width: int  # channels of the outputs
 
 
 VARIANTS = {"49xs": Variant(0.6, 24), "49s": Variant(0.65, 40), "49": Variant(1.0, 48)}
 
 
+@backbone_builder(VARIANTS)
 def MobileSpineNet(  # noqa: N802 - builders are CapWords
     input_shape: ImageShape = (None, None, 3),
     *,
@@ -95,7 +91,6 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
     Reference:
         Du et al., "SpineNet: Learning Scale-Permuted Backbone for Recognition and Localization", CVPR 2020.
     """
-    check_choice("variant", variant, VARIANTS)
     blocks = tuple(Block(*block) for block in blocks)
     check_blocks(blocks, (KIND,))
     size = VARIANTS[variant]
@@ -103,28 +98,25 @@ def MobileSpineNet(  # noqa: N802 - builders are CapWords
     mbconv = partial(inverted_residual, expansion=EXPANSION, activation=activation, squeeze=SQUEEZE)
 
     # Stem network
-    images, x = normalized_images(input_shape, num_classes)
+    images, x = normalized_images(input_shape)
     x = conv_bn_act(x, widths[0], 3, 2, activation=activation, name="stem")
     stem = []
     for level in (1, 2):
         x = mbconv(x, widths[level], strides=level, name=f"block{level - 1}")
         stem.append(BlockOutput(level, KIND, x))
-
     # Scale-permuted network
-    def transform(x: keras.KerasTensor, block: Block, index: int, *, name: str) -> keras.KerasTensor:
-        return mbconv(x, widths[block.level], drop_path_rate=drop_path_rate * (index + 1) / len(blocks), name=name)
-
-    resample = partial(_resample, images, widths, activation=activation)
-    outputs = permute_scales(stem, blocks, resample=resample, transform=transform, activation=activation)
-    pyramid = {
-        level: conv_bn_act(x, size.out_width, activation=activation, name=f"{level.lower()}_out")
-        for level, x in outputs.items()
-    }
+    pyramid = permute_scales(
+        stem,
+        blocks,
+        resample=partial(_resample, images, widths, activation=activation),
+        transform=lambda x, block, **options: mbconv(x, widths[block.level], **options),
+        out_width=size.out_width,
+        activation=activation,
+        drop_path_rate=drop_path_rate,
+    )
     if num_classes is None:
         return keras.Model(images, pyramid, name=name)
-    logits = classification_head(average_levels(pyramid, images), num_classes)
-    options = {"variant": variant, "blocks": blocks, "activation": activation, "drop_path_rate": drop_path_rate}
-    return Classifier(images, logits, name, architecture={"builder": "MobileSpineNet", **options})
+    return Classifier(images, classification_head(average_levels(pyramid, images), num_classes), name)
 
 
 def _resample(

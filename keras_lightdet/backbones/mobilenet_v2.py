@@ -7,7 +7,7 @@ import keras
 
 from keras_lightdet.backbones.imagenet import MEAN, STD, TORCH, Convention, ImageShape, normalized_images
 from keras_lightdet.backbones.residual_stages import Stage, residual_stages
-from keras_lightdet.builder import check_choice
+from keras_lightdet.builder import backbone_builder, check_choice
 from keras_lightdet.classification import Classifier, classification_head
 from keras_lightdet.layers import NORM, conv_bn_act, inverted_residual, round_width
 
@@ -23,12 +23,14 @@ STAGES = (  # table 2
     Stage(6, 320, 1, 1),
 )
 LEVELS = {2: "P2", 3: "P3", 5: "P4", 7: "P5"}  # the last stage at each stride
+VARIANTS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)  # the authors' widths; others can be built too
 DROPOUT = 0.2
 CONVENTIONS = {"keras": Convention("same", NORM), "torch": TORCH}
 # Mean and standard deviation of the images; "keras" scales them to -1..1.
 MEAN_AND_STD = {"keras": ((0.5,) * 3, (0.5,) * 3), "torch": (MEAN, STD)}
 
 
+@backbone_builder()
 def MobileNetV2(  # noqa: N802 - builders are CapWords
     input_shape: ImageShape = (None, None, 3),
     *,
@@ -67,13 +69,11 @@ def MobileNetV2(  # noqa: N802 - builders are CapWords
     conv = partial(conv_bn_act, activation="relu6", padding=padding, norm=norm)
     block = partial(inverted_residual, activation="relu6", padding=padding, norm=norm)
 
-    images, x = normalized_images(input_shape, num_classes, mean=mean, std=std)
+    images, x = normalized_images(input_shape, mean, std)
     x = conv(x, round_width(STEM_WIDTH * width), 3, 2, name="stem")
     stages = [replace(stage, width=round_width(stage.width * width)) for stage in STAGES]
     features = residual_stages(x, stages, LEVELS, block=block)
     if num_classes is None:
         return keras.Model(images, features, name=name)
     x = conv(features["P5"], round_width(LAST_WIDTH * max(1.0, width)), name="last")
-    logits = classification_head(x, num_classes, dropout=DROPOUT)
-    architecture = {"builder": "MobileNetV2", "width": width, "convention": convention}
-    return Classifier(images, logits, name, architecture=architecture)
+    return Classifier(images, classification_head(x, num_classes, dropout=DROPOUT), name)

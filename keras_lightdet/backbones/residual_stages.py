@@ -9,21 +9,13 @@ import keras
 
 @dataclass(frozen=True)
 class Stage:
-    """A row of the table of a network: blocks at one resolution.
+    """A row of the table of a network: blocks at one resolution."""
 
-    Attributes:
-        expansion: Channels inside a block over those of its input.
-        width: Channels of the result.
-        repeats: Blocks.
-        strides: Of the first block.
-        kernel_size: Of the depthwise convolutions.
-    """
-
-    expansion: int
-    width: int
-    repeats: int
-    strides: int
-    kernel_size: int = 3
+    expansion: int  # channels inside a block over those of its input
+    width: int  # channels of the result
+    repeats: int  # number of blocks
+    strides: int  # of the first block
+    kernel_size: int = 3  # of the depthwise convolutions
 
 
 def residual_stages(
@@ -34,17 +26,12 @@ def residual_stages(
     block: Callable[..., keras.KerasTensor],
     drop_path_rate: float = 0.0,
 ) -> dict[str, keras.KerasTensor]:
-    """Adds all stages.
+    """Adds all stages to the stem's output; layers are named "stage1_block1", ..
 
     Args:
-        x: `[B, H, W, C]`, the stem's output.
-        stages: In order; layers are named "stage1_block1", ..
         levels: Names of the results by the number of their stage, counted from 1.
         block: `layers.inverted_residual` with the options that all blocks share.
         drop_path_rate: The blocks' rates of stochastic depth grow linearly from 0 to almost this one.
-
-    Returns:
-        The results `[B, H, W, C]` by name.
     """
     features = {}
     num_blocks = sum(stage.repeats for stage in stages)

@@ -1,12 +1,13 @@
 """ResNet (He et al. 2016) in torchvision's form: the 3x3 convolution has the stride."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 from keras import layers
 
-from keras_lightdet.backbones.imagenet import ImageShape, normalized_images, torch_conv, torch_stem
-from keras_lightdet.builder import check_choice
+from keras_lightdet.backbones.imagenet import ImageShape, add_stage, normalized_images, torch_conv, torch_stem
+from keras_lightdet.builder import backbone_builder
 from keras_lightdet.classification import Classifier, classification_head
 
 STEM_WIDTH = 64
@@ -16,15 +17,10 @@ EXPANSION = 4  # of a bottleneck's last 1x1 convolution
 
 @dataclass(frozen=True)
 class Variant:
-    """A depth of table 1.
+    """A depth of table 1."""
 
-    Attributes:
-        repeats: Blocks in stages 2 to 5.
-        bottleneck: Whether the blocks are bottlenecks.
-    """
-
-    repeats: tuple[int, int, int, int]
-    bottleneck: bool
+    repeats: tuple[int, int, int, int]  # blocks in stages 2 to 5
+    bottleneck: bool  # whether the blocks are bottlenecks
 
 
 VARIANTS = {
@@ -35,6 +31,7 @@ VARIANTS = {
 }
 
 
+@backbone_builder(VARIANTS, "depth")
 def ResNet(  # noqa: N802 - builders are CapWords
     input_shape: ImageShape = (None, None, 3),
     *,
@@ -66,28 +63,25 @@ def ResNet(  # noqa: N802 - builders are CapWords
     Reference:
         He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
     """
-    check_choice("depth", depth, VARIANTS)
     size = VARIANTS[depth]
     add_block = _bottleneck if size.bottleneck else _basic_block
 
     # conv1 and the max pooling of conv2_x
-    images, x = normalized_images(input_shape, num_classes)
+    images, x = normalized_images(input_shape)
     x = torch_stem(x, STEM_WIDTH, 7)
     # conv2_x to conv5_x
     features = {}
     for stage, (width, count) in enumerate(zip(WIDTHS, size.repeats, strict=True), start=2):
         dilated = dilate_last and stage == 5
-        for block in range(1, count + 1):
-            strides = 2 if block == 1 and stage > 2 and not dilated else 1
-            x = add_block(x, width, strides, 2 if dilated else 1, name=f"stage{stage}_block{block}")
+        block = partial(add_block, dilation=2 if dilated else 1)
+        x = add_stage(x, block, width, count, strides=1 if stage == 2 or dilated else 2, name=f"stage{stage}")
         features[f"P{stage}"] = x
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    architecture = {"builder": "ResNet", "depth": depth, "dilate_last": dilate_last}
-    return Classifier(images, classification_head(x, num_classes), name, architecture=architecture)
+    return Classifier(images, classification_head(x, num_classes), name)
 
 
-def _basic_block(x: keras.KerasTensor, width: int, strides: int, dilation: int, *, name: str) -> keras.KerasTensor:
+def _basic_block(x: keras.KerasTensor, width: int, strides: int, *, dilation: int, name: str) -> keras.KerasTensor:
     """Two 3x3 convolutions (fig. 5 left)."""
     shortcut = _shortcut(x, width, strides, name=name)
     x = torch_conv(x, width, 3, strides, activation="relu", dilation=dilation, name=f"{name}_spatial1")
@@ -95,7 +89,7 @@ def _basic_block(x: keras.KerasTensor, width: int, strides: int, dilation: int, 
     return _add(shortcut, x, name=name)
 
 
-def _bottleneck(x: keras.KerasTensor, width: int, strides: int, dilation: int, *, name: str) -> keras.KerasTensor:
+def _bottleneck(x: keras.KerasTensor, width: int, strides: int, *, dilation: int, name: str) -> keras.KerasTensor:
     """1x1 to reduce, 3x3, 1x1 to expand (fig. 5 right)."""
     shortcut = _shortcut(x, EXPANSION * width, strides, name=name)
     x = torch_conv(x, width, activation="relu", name=f"{name}_reduce")

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 import keras
 from keras import layers
 
-from keras_lightdet.layers import CropToMatch, NearestUpsample2D, activate
+from keras_lightdet.layers import CropToMatch, NearestUpsample2D, activate, conv_bn_act
 
 STEM_BLOCKS = 2
 MIN_LEVEL = 1  # of a block; the stem's first convolution halves the image
@@ -14,19 +14,12 @@ OUTPUT_LEVELS = (3, 4, 5, 6, 7)
 
 
 class Block(NamedTuple):
-    """A block of the scale-permuted network.
+    """A block of the scale-permuted network."""
 
-    Attributes:
-        level: The resolution is 1 / 2^level of the image's.
-        kind: Kind of its layers, such as "bottleneck".
-        parents: Indices of its two inputs, counted from 0 with the stem's two blocks first.
-        output: Whether it is the output of its level.
-    """
-
-    level: int
-    kind: str
-    parents: tuple[int, int]
-    output: bool = False
+    level: int  # the resolution is 1 / 2^level of the image's
+    kind: str  # kind of its layers, such as "bottleneck"
+    parents: tuple[int, int]  # indices of its two inputs, counted from 0 with the stem's two blocks first
+    output: bool = False  # whether it is the output of its level
 
 
 Blocks: TypeAlias = tuple[Block, ...]  # a scale-permuted network
@@ -41,12 +34,7 @@ class BlockOutput(NamedTuple):
 
 
 def check_blocks(blocks: Sequence[Block], kinds: Sequence[str]) -> None:
-    """Checks that the blocks describe a network.
-
-    Raises:
-        ValueError: If a block's kind is not in `kinds`, its level or its parents do not exist, or the outputs are not
-            one of each level 3 to 7.
-    """
+    """Raises a `ValueError` if a block's kind, level or parents do not exist, or the outputs are not one per level."""
     for index, block in enumerate(blocks, start=STEM_BLOCKS):
         first, second = block.parents
         if block.kind not in kinds:
@@ -65,11 +53,8 @@ def check_blocks(blocks: Sequence[Block], kinds: Sequence[str]) -> None:
 def unused_parents(stem: Sequence[tuple[int, str]], blocks: Sequence[Block]) -> list[tuple[int, ...]]:
     """Returns, for each block, the earlier blocks that it adds because no other block has them as parents.
 
-    Only outputs add such blocks, without resampling, from blocks of their own level and kind (section 3.2).
-
-    Args:
-        stem: Level and kind of the stem's blocks.
-        blocks: The scale-permuted network.
+    Only outputs add such blocks, without resampling, from blocks of their own level and kind (section 3.2). `stem` has
+    level and kind of the stem's blocks.
     """
     kinds, extra_parents = list(stem), []
     used: set[int] = set()
@@ -89,7 +74,9 @@ def permute_scales(
     *,
     resample: Callable[..., keras.KerasTensor],
     transform: Callable[..., keras.KerasTensor],
+    out_width: int,
     activation: str,
+    drop_path_rate: float,
 ) -> dict[str, keras.KerasTensor]:
     """Adds the scale-permuted network: each block transforms the sum of its resampled parents.
 
@@ -97,23 +84,28 @@ def permute_scales(
         stem: The stem's blocks.
         blocks: The scale-permuted network.
         resample: `(parent, block, name=..)` -> the parent's output in the block's resolution and channels.
-        transform: `(x, block, index, name=..)` -> the output of the block, `blocks[index]`; `x` is the activated sum.
-        activation: Keras name, applied to the sum.
+        transform: `(x, block, drop_path_rate=.., name=..)` -> the output of the block; `x` is the activated sum.
+        out_width: Channels of the outputs, which 1x1 convolutions compute.
+        activation: Keras name, applied to the sums and the outputs.
+        drop_path_rate: Of the last block; it grows linearly from the first block.
 
     Returns:
-        The outputs by level, fine to coarse: `{"P3": [B, ceil(H/8), ceil(W/8), C3], .., "P7": ..}`.
+        The outputs by level, fine to coarse: `{"P3": [B, ceil(H/8), ceil(W/8), out_width], .., "P7": ..}`.
     """
     built, outputs = list(stem), {}
     extra_parents = unused_parents([block[:2] for block in stem], blocks)
     for index, (block, extra) in enumerate(zip(blocks, extra_parents, strict=True)):
-        name = f"block{index + len(stem)}"
+        name, rate = f"block{index + len(stem)}", drop_path_rate * (index + 1) / len(blocks)
         parents = [resample(built[parent], block, name=f"{name}_from{parent}") for parent in block.parents]
         x = layers.Add(name=f"{name}_merge")([*parents, *(built[parent].x for parent in extra)])
-        x = transform(activate(x, activation, name=f"{name}_act"), block, index, name=name)
+        x = transform(activate(x, activation, name=f"{name}_act"), block, drop_path_rate=rate, name=name)
         built.append(BlockOutput(block.level, block.kind, x))
         if block.output:
             outputs[f"P{block.level}"] = x
-    return dict(sorted(outputs.items()))
+    return {
+        level: conv_bn_act(outputs[level], out_width, activation=activation, name=f"{level.lower()}_out")
+        for level in sorted(outputs)
+    }
 
 
 def upsample(

@@ -1,6 +1,6 @@
 """ShuffleNetV2 (Ma et al. 2018), and the unit that SNet shares with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,8 +8,15 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from keras_lightdet.backbones.imagenet import ImageShape, normalized_images, torch_conv, torch_depthwise, torch_stem
-from keras_lightdet.builder import check_choice
+from keras_lightdet.backbones.imagenet import (
+    ImageShape,
+    add_stage,
+    normalized_images,
+    torch_conv,
+    torch_depthwise,
+    torch_stem,
+)
+from keras_lightdet.builder import backbone_builder, check_choice
 from keras_lightdet.classification import Classifier, classification_head
 from keras_lightdet.types import Config, Tensor
 
@@ -20,15 +27,10 @@ UNITS = ("split", "keep")
 
 @dataclass(frozen=True)
 class Variant:
-    """A width of table 5.
+    """A width of table 5."""
 
-    Attributes:
-        widths: Channels of stages 2 to 4.
-        last_width: Channels of conv5.
-    """
-
-    widths: tuple[int, int, int]
-    last_width: int
+    widths: tuple[int, int, int]  # channels of stages 2 to 4
+    last_width: int  # channels of conv5
 
 
 VARIANTS = {
@@ -39,6 +41,7 @@ VARIANTS = {
 }
 
 
+@backbone_builder(VARIANTS, "width")
 def ShuffleNetV2(  # noqa: N802 - builders are CapWords
     input_shape: ImageShape = (None, None, 3),
     *,
@@ -72,103 +75,61 @@ def ShuffleNetV2(  # noqa: N802 - builders are CapWords
     Reference:
         Ma et al., "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design", ECCV 2018.
     """
-    check_choice("width", width, VARIANTS)
     size = VARIANTS[width]
-
     # conv1, max pooling, stages 2 to 4
-    images, x = normalized_images(input_shape, num_classes)
+    images, x = normalized_images(input_shape)
     x = torch_stem(x, STEM_WIDTH, 3)
     features = shuffle_stages(x, size.widths, unit=unit, kernel_size=3, extra_depthwise=extra_depthwise)
     if num_classes is None:
         return keras.Model(images, features, name=name)
     x = torch_conv(features["P5"], size.last_width, activation="relu", name="conv5")
-    options = {"width": width, "unit": unit, "extra_depthwise": extra_depthwise}
-    architecture = {"builder": "ShuffleNetV2", **options}
-    return Classifier(images, classification_head(x, num_classes), name, architecture=architecture)
+    return Classifier(images, classification_head(x, num_classes), name)
 
 
 def shuffle_stages(
     x: keras.KerasTensor, widths: Sequence[int], *, unit: str, kernel_size: int, extra_depthwise: bool = False
 ) -> dict[str, keras.KerasTensor]:
-    """Adds stages 2 to 4, each of one unit of stride 2 and three, seven and three units of stride 1.
+    """Adds stages 2 to 4 to the stem's output at stride 4; the results are "P3", "P4" and "P5".
 
-    Args:
-        x: The stem's output, at stride 4.
-        widths: Channels of the three stages, even numbers.
-        unit: "split" or "keep", see `ShuffleNetV2`.
-        kernel_size: Height and width of the depthwise kernels, odd.
-        extra_depthwise: See `ShuffleNetV2`.
-
-    Returns:
-        `{"P3": .., "P4": .., "P5": ..}`.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+    `widths` are the even channels of the stages, `kernel_size` is the odd side of the depthwise kernels. The other
+    arguments are those of `ShuffleNetV2`.
     """
     check_choice("unit", unit, UNITS)
     if len(widths) != len(REPEATS) or any(width < 2 or width % 2 for width in widths):
         raise ValueError(f"Expected three even widths, got {widths!r}.")
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"Expected an odd kernel_size, got {kernel_size!r}.")
-    branch = partial(_branch, kernel_size=kernel_size, extra_depthwise=extra_depthwise)
+    block = partial(_unit, unit=unit, kernel_size=kernel_size, extra_depthwise=extra_depthwise)
     features = {}
     for stage, (width, count) in enumerate(zip(widths, REPEATS, strict=True), start=2):
-        x = _down_unit(x, width, branch, unit=unit, kernel_size=kernel_size, name=f"stage{stage}_block1")
-        for block in range(2, count + 1):
-            x = _unit(x, branch, unit=unit, name=f"stage{stage}_block{block}")
-        features[f"P{stage + 1}"] = x
+        features[f"P{stage + 1}"] = x = add_stage(x, block, width, count, name=f"stage{stage}")
     return features
 
 
-def _unit(x: keras.KerasTensor, branch: Callable[..., keras.KerasTensor], *, unit: str, name: str) -> keras.KerasTensor:
-    """Unit of stride 1 (fig. 3c): half of the channels stay, half go through the branch."""
-    width = x.shape[-1]
-    if unit == "keep":  # even channels stay, odd ones go through the branch
-        x = ChannelShuffle(width // 2, name=f"{name}_shuffle")(x)
-    identity, x = ops.split(x, 2, axis=-1)
-    x = branch(x, width // 2, width // 2, 1, name=name)
-    x = layers.Concatenate(name=f"{name}_concat")([identity, x])
-    return ChannelShuffle(2, name=f"{name}_shuffle")(x) if unit == "split" else x
-
-
-def _down_unit(
-    x: keras.KerasTensor,
-    width: int,
-    branch: Callable[..., keras.KerasTensor],
-    *,
-    unit: str,
-    kernel_size: int,
-    name: str,
+def _unit(
+    x: keras.KerasTensor, width: int, strides: int, *, unit: str, kernel_size: int, extra_depthwise: bool, name: str
 ) -> keras.KerasTensor:
-    """Unit of stride 2 (fig. 3d): all channels go through both branches."""
-    shortcut_width = width // 2 if unit == "split" else x.shape[-1]
-    if shortcut_width >= width:
-        raise ValueError(
-            f"Expected {name} to have more than the {shortcut_width} channels of its input, got {width}. Widen it."
-        )
-    shortcut = torch_depthwise(x, kernel_size, 2, activation=None, name=f"{name}_shortcut_depthwise")
-    shortcut = torch_conv(shortcut, shortcut_width, activation="relu", name=f"{name}_shortcut_project")
-    x = branch(x, width // 2, width - shortcut_width, 2, name=name)
-    x = layers.Concatenate(name=f"{name}_concat")([shortcut, x])
-    return ChannelShuffle(2, name=f"{name}_shuffle")(x) if unit == "split" else x
-
-
-def _branch(
-    x: keras.KerasTensor,
-    inner: int,
-    width: int,
-    strides: int,
-    *,
-    kernel_size: int,
-    extra_depthwise: bool,
-    name: str,
-) -> keras.KerasTensor:
-    """1x1, depthwise, 1x1; only batch norm follows a depthwise convolution (guideline G4)."""
+    """Unit of stride 1, where half of the channels stay, or of stride 2, with two branches (figs. 3c and 3d)."""
+    if strides == 1:
+        if unit == "keep":  # even channels stay, odd ones go through the branch
+            x = ChannelShuffle(width // 2, name=f"{name}_shuffle")(x)
+        shortcut, x = ops.split(x, 2, axis=-1)
+    else:
+        shortcut_width = width // 2 if unit == "split" else x.shape[-1]
+        if shortcut_width >= width:
+            raise ValueError(
+                f"Expected {name} to have more than the {shortcut_width} channels of its input, got {width}. Widen it."
+            )
+        shortcut = torch_depthwise(x, kernel_size, strides, activation=None, name=f"{name}_shortcut_depthwise")
+        shortcut = torch_conv(shortcut, shortcut_width, activation="relu", name=f"{name}_shortcut_project")
+    # Only batch norm follows a depthwise convolution (guideline G4).
     if extra_depthwise:
         x = torch_depthwise(x, activation=None, name=f"{name}_extra_depthwise")
-    x = torch_conv(x, inner, activation="relu", name=f"{name}_expand")
+    x = torch_conv(x, width // 2, activation="relu", name=f"{name}_expand")
     x = torch_depthwise(x, kernel_size, strides, activation=None, name=f"{name}_depthwise")
-    return torch_conv(x, width, activation="relu", name=f"{name}_project")
+    x = torch_conv(x, width - shortcut.shape[-1], activation="relu", name=f"{name}_project")
+    x = layers.Concatenate(name=f"{name}_concat")([shortcut, x])
+    return ChannelShuffle(2, name=f"{name}_shuffle")(x) if unit == "split" else x
 
 
 @keras.saving.register_keras_serializable("keras_lightdet")

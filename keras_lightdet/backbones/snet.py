@@ -7,23 +7,17 @@ import keras
 
 from keras_lightdet.backbones.imagenet import ImageShape, normalized_images, torch_conv, torch_stem
 from keras_lightdet.backbones.shufflenet_v2 import shuffle_stages
-from keras_lightdet.builder import check_choice
+from keras_lightdet.builder import DERIVED, backbone_builder
 from keras_lightdet.classification import Classifier, classification_head
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A size of table 1.
+    """A size of table 1."""
 
-    Attributes:
-        stem_width: Channels of conv1.
-        widths: Channels of stages 2 to 4.
-        last_width: Channels of conv5; `None` for none.
-    """
-
-    stem_width: int
-    widths: tuple[int, int, int]
-    last_width: int | None = None
+    stem_width: int  # channels of conv1
+    widths: tuple[int, int, int]  # channels of stages 2 to 4
+    last_width: int | None = None  # channels of conv5, if there is one
 
 
 VARIANTS = {
@@ -33,11 +27,12 @@ VARIANTS = {
 }
 
 
+@backbone_builder(VARIANTS)
 def SNet(  # noqa: N802 - builders are CapWords
     input_shape: ImageShape = (None, None, 3),
     *,
     variant: str = "snet146",
-    widths: Sequence[int] | None = None,
+    widths: Sequence[int] = DERIVED,
     unit: str = "split",
     kernel_size: int = 5,
     num_classes: int | None = None,
@@ -52,7 +47,7 @@ def SNet(  # noqa: N802 - builders are CapWords
     Args:
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         variant: "snet49", "snet146" or "snet535".
-        widths: Channels of stages 2 to 4, even numbers; `None` for the variant's.
+        widths: Channels of stages 2 to 4, even numbers; the variant's.
         unit: "split" or the authors' "keep", see `ShuffleNetV2`.
         kernel_size: Height and width of the depthwise kernels; 3 for the paper's ablation.
         num_classes: `None` for features, else a `Classifier`.
@@ -68,18 +63,13 @@ def SNet(  # noqa: N802 - builders are CapWords
     Reference:
         Qin et al., "ThunderNet: Towards Real-Time Generic Object Detection on Mobile Devices", ICCV 2019.
     """
-    check_choice("variant", variant, VARIANTS)
     size = VARIANTS[variant]
-    widths = tuple(widths or size.widths)
-
     # conv1, max pooling, stages 2 to 4, conv5
-    images, x = normalized_images(input_shape, num_classes)
+    images, x = normalized_images(input_shape)
     x = torch_stem(x, size.stem_width, 3)
     features = shuffle_stages(x, widths, unit=unit, kernel_size=kernel_size)
     if size.last_width:
         features["P5"] = torch_conv(features["P5"], size.last_width, activation="relu", name="conv5")
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    logits = classification_head(features["P5"], num_classes)
-    options = {"variant": variant, "widths": widths, "unit": unit, "kernel_size": kernel_size}
-    return Classifier(images, logits, name, architecture={"builder": "SNet", **options})
+    return Classifier(images, classification_head(features["P5"], num_classes), name)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import keras
 from keras import layers
@@ -17,7 +18,7 @@ from keras_lightdet.backbones.scale_permuted import (
     permute_scales,
     upsample,
 )
-from keras_lightdet.builder import check_choice
+from keras_lightdet.builder import DERIVED, backbone_builder
 from keras_lightdet.classification import Classifier, classification_head
 from keras_lightdet.layers import DropBlock, activate, add_shortcut, conv_bn_act
 
@@ -49,19 +50,12 @@ SPINENET = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A size of SpineNet (section 3.3).
+    """A size of SpineNet (section 3.3)."""
 
-    Attributes:
-        width: Factor of all channels but those of the first convolution.
-        resample: Channels inside a resampling over the width of the parent block ("alpha").
-        repeats: Copies of each block in a row.
-        out_width: Channels of the outputs.
-    """
-
-    width: float
-    resample: float
-    repeats: int
-    out_width: int
+    width: float  # factor of all channels but those of the first convolution
+    resample: float  # channels inside a resampling over the width of the parent block ("alpha")
+    repeats: int  # copies of each block in a row
+    out_width: int  # channels of the outputs
 
 
 VARIANTS = {
@@ -73,14 +67,15 @@ VARIANTS = {
 }
 
 
+@backbone_builder(VARIANTS)
 def SpineNet(  # noqa: N802 - builders are CapWords
     input_shape: ImageShape = (None, None, 3),
     *,
     variant: str = "49",
     blocks: Sequence[Block] = SPINENET,
-    width: float | None = None,
-    resample: float | None = None,
-    out_width: int | None = None,
+    width: float = DERIVED,
+    resample: float = DERIVED,
+    out_width: int = DERIVED,
     activation: str = "relu",
     drop_path_rate: float = 0.0,
     drop_block: float = 0.0,
@@ -93,9 +88,9 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         input_shape: Height and width in pixels, of any size, or `None`; 3 channels, 0..255 RGB.
         variant: "49s", "49", "96", "143" or "190".
         blocks: The scale-permuted network.
-        width, resample: See `Variant`; `None` for the variant's. The search's proxies have a quarter of both.
-        out_width: Channels of the outputs; `None` for the variant's. "49s" has 128 in the released code, while the
-            published cost of its RetinaNet is met with 256.
+        width, resample: See `Variant`; the variant's. The search's proxies have a quarter of both.
+        out_width: Channels of the outputs; the variant's. "49s" has 128 in the released code, while the published cost
+            of its RetinaNet is met with 256.
         activation: Keras name: "relu", or "swish" in protocol C.
         drop_path_rate: Probability that the layers of the last block are skipped in training, per image (stochastic
             depth); it grows linearly from the first block (0.2 in protocol C).
@@ -114,18 +109,13 @@ def SpineNet(  # noqa: N802 - builders are CapWords
     Reference:
         Du et al., "SpineNet: Learning Scale-Permuted Backbone for Recognition and Localization", CVPR 2020.
     """
-    check_choice("variant", variant, VARIANTS)
     blocks = tuple(Block(*block) for block in blocks)
     check_blocks(blocks, tuple(EXPANSION))
-    size = VARIANTS[variant]
-    width = size.width if width is None else width
-    resample = size.resample if resample is None else resample
-    out_width = size.out_width if out_width is None else out_width
     widths = {level: int(channels * width) for level, channels in WIDTHS.items()}
-    add_block = partial(_block, repeats=size.repeats, activation=activation)
+    add_block = partial(_block, repeats=VARIANTS[variant].repeats, activation=activation)
 
     # Stem network
-    images, x = normalized_images(input_shape, num_classes)
+    images, x = normalized_images(input_shape)
     x = conv_bn_act(x, STEM_WIDTH, 7, 2, activation=activation, name="stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     stem = []
@@ -134,22 +124,21 @@ def SpineNet(  # noqa: N802 - builders are CapWords
         stem.append(BlockOutput(STEM_LEVEL, STEM_KIND, x))
 
     # Scale-permuted network
-    def transform(x: keras.KerasTensor, block: Block, index: int, *, name: str) -> keras.KerasTensor:
-        rate = drop_path_rate * (index + 1) / len(blocks)
-        return add_block(x, block.kind, widths[block.level], drop_path_rate=rate, drop_block=drop_block, name=name)
+    def transform(x: keras.KerasTensor, block: Block, **options: Any) -> keras.KerasTensor:
+        return add_block(x, block.kind, widths[block.level], drop_block=drop_block, **options)
 
-    resampling = partial(_resample, images, widths, ratio=resample, activation=activation)
-    outputs = permute_scales(stem, blocks, resample=resampling, transform=transform, activation=activation)
-    pyramid = {
-        level: conv_bn_act(x, out_width, activation=activation, name=f"{level.lower()}_out")
-        for level, x in outputs.items()
-    }
+    pyramid = permute_scales(
+        stem,
+        blocks,
+        resample=partial(_resample, images, widths, ratio=resample, activation=activation),
+        transform=transform,
+        out_width=out_width,
+        activation=activation,
+        drop_path_rate=drop_path_rate,
+    )
     if num_classes is None:
         return keras.Model(images, pyramid, name=name)
-    logits = classification_head(average_levels(pyramid, images), num_classes)
-    options = {"variant": variant, "blocks": blocks, "width": width, "resample": resample, "out_width": out_width}
-    options |= {"activation": activation, "drop_path_rate": drop_path_rate, "drop_block": drop_block}
-    return Classifier(images, logits, name, architecture={"builder": "SpineNet", **options})
+    return Classifier(images, classification_head(average_levels(pyramid, images), num_classes), name)
 
 
 def _resample(
@@ -185,34 +174,19 @@ def _block(
     drop_block: float = 0.0,
     name: str,
 ) -> keras.KerasTensor:
-    """Adds a block `repeats` times (section 3.3)."""
-    for copy in range(1, repeats + 1):
-        x = _residual(x, kind, width, activation, drop_path_rate, drop_block, name=f"{name}_copy{copy}")
+    """Adds the 1x1, 3x3 and 1x1 of a bottleneck, or the two 3x3 of a residual block, `repeats` times (section 3.3)."""
+    conv, linear = partial(conv_bn_act, activation=activation), partial(conv_bn_act, activation=None)
+    out = EXPANSION[kind] * width
+    for prefix in (f"{name}_copy{copy}" for copy in range(1, repeats + 1)):
+        shortcut = x if x.shape[-1] == out else linear(x, out, name=f"{prefix}_shortcut")
+        if kind == "bottleneck":
+            x = conv(x, width, name=f"{prefix}_reduce")
+            x = conv(x, width, 3, name=f"{prefix}_spatial")
+            x = linear(x, out, name=f"{prefix}_expand")
+        else:
+            x = conv(x, width, 3, name=f"{prefix}_spatial1")
+            x = linear(x, width, 3, name=f"{prefix}_spatial2")
+        if drop_block:
+            x = DropBlock(drop_block, name=f"{prefix}_drop_block")(x)
+        x = activate(add_shortcut(x, shortcut, drop_path_rate, name=prefix), activation, name=f"{prefix}_out")
     return x
-
-
-def _residual(
-    x: keras.KerasTensor,
-    kind: str,
-    width: int,
-    activation: str,
-    drop_path_rate: float,
-    drop_block: float,
-    *,
-    name: str,
-) -> keras.KerasTensor:
-    """Adds the 1x1, 3x3 and 1x1 of a bottleneck, or the two 3x3 of a residual block, and the shortcut."""
-    conv = partial(conv_bn_act, activation=activation)
-    shortcut, out = x, EXPANSION[kind] * width
-    if x.shape[-1] != out:
-        shortcut = conv_bn_act(x, out, activation=None, name=f"{name}_shortcut")
-    if kind == "bottleneck":
-        x = conv(x, width, name=f"{name}_reduce")
-        x = conv(x, width, 3, name=f"{name}_spatial")
-        x = conv_bn_act(x, out, activation=None, name=f"{name}_expand")
-    else:
-        x = conv(x, width, 3, name=f"{name}_spatial1")
-        x = conv_bn_act(x, width, 3, activation=None, name=f"{name}_spatial2")
-    if drop_block:
-        x = DropBlock(drop_block, name=f"{name}_drop_block")(x)
-    return activate(add_shortcut(x, shortcut, drop_path_rate, name=name), activation, name=f"{name}_out")

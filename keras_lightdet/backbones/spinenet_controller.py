@@ -26,33 +26,21 @@ IMPOSSIBLE = -1e9  # added to the logits of options that are not allowed
 
 
 class Decision(NamedTuple):
-    """One step of the controller.
+    """One step of the controller. Decisions of a group have the same options."""
 
-    Attributes:
-        group: Decisions of a group have the same options: "order", "outputs" (the order of the outputs), "parents",
-            "output_parents", "shift" or "kind".
-        block: Index of the block it is about.
-    """
-
-    group: str
-    block: int
+    group: str  # "order", "outputs" (the order of the outputs), "parents", "output_parents", "shift" or "kind"
+    block: int  # index of the block it is about
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The networks of the search space as sequences of choices; each sequence is one network and vice versa.
+    """The networks of the search space as sequences of choices; each sequence is one network and vice versa."""
 
-    Attributes:
-        levels: Of the intermediate blocks, in any order.
-        outputs: Levels of the outputs, which come last.
-        recent: The parents of an intermediate block are among this many blocks before it; those of an output are any.
-        adjusted: Whether level shifts and kinds are chosen too, as in SpineNet. In its ablation, scale-permuted
-            ResNets, they are not, and all blocks are bottlenecks.
-    """
-
-    levels: tuple[int, ...] = BASE_LEVELS
-    outputs: tuple[int, ...] = OUTPUT_LEVELS
-    recent: int = RECENT
+    levels: tuple[int, ...] = BASE_LEVELS  # of the intermediate blocks, in any order
+    outputs: tuple[int, ...] = OUTPUT_LEVELS  # levels of the outputs, which come last
+    recent: int = RECENT  # see `spinenet_search.RECENT`
+    # Whether level shifts and kinds are chosen too. If not, all blocks are bottlenecks: the paper's scale-permuted
+    # ResNets (section 5.1).
     adjusted: bool = True
 
     @cached_property

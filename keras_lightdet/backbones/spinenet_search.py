@@ -7,6 +7,7 @@ algorithm 1) needs no training.
 import math
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
 
 import numpy as np
 
@@ -34,7 +35,8 @@ def draw_blocks(random: np.random.Generator) -> Blocks:
     blocks = []
     for index, level in enumerate([*levels, *outputs]):
         output = index >= len(levels)
-        blocks.append(Block(level, _draw_kind(random), _draw_parents(index, random, output=output), output))
+        kind = KINDS[random.integers(len(KINDS))]
+        blocks.append(Block(level, kind, _draw_parents(index, random, output=output), output))
     return tuple(blocks)
 
 
@@ -59,12 +61,7 @@ def mutate(blocks: Blocks, random: np.random.Generator) -> Blocks:
 
 
 def evolve(
-    score: Callable[[Blocks], float],
-    *,
-    rounds: int,
-    population: int = 20,
-    sample: int = 5,
-    seed: int = 0,
+    score: Callable[[Blocks], float], *, rounds: int, population: int = 20, sample: int = 5, seed: int = 0
 ) -> tuple[Blocks, float]:
     """Searches for the network of the highest score.
 
@@ -92,22 +89,14 @@ def evolve(
             blocks = draw_blocks(random)
         else:
             candidates = [alive[index] for index in random.choice(population, sample, replace=False)]
-            blocks = mutate(max(candidates, key=_score)[0], random)
+            blocks = mutate(max(candidates, key=itemgetter(1))[0], random)
         alive.append((blocks, score(blocks)))
         scored.append(alive[-1])
-    return max(scored, key=_score)
-
-
-def _score(candidate: tuple[Blocks, float]) -> float:
-    return candidate[1]
+    return max(scored, key=itemgetter(1))
 
 
 def _shift(level: int, random: np.random.Generator) -> int:
     return int(np.clip(level + random.choice(LEVEL_SHIFTS), min(WIDTHS), max(WIDTHS)))
-
-
-def _draw_kind(random: np.random.Generator) -> str:
-    return KINDS[random.integers(len(KINDS))]
 
 
 def _draw_parents(index: int, random: np.random.Generator, *, output: bool) -> tuple[int, int]:

@@ -1,34 +1,32 @@
 """Xception A and B, DFANet's backbones, with their attention over channels (Li et al. 2019, section 3.1)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 from keras import layers
 
-from keras_lightdet.backbones.imagenet import NUM_CLASSES, ImageShape, normalized_images, torch_conv, torch_separable
-from keras_lightdet.builder import check_choice
+from keras_lightdet.backbones.imagenet import NUM_CLASSES, ImageShape, add_stage, normalized_images, torch_conv
+from keras_lightdet.backbones.xception39 import separable_block
+from keras_lightdet.builder import backbone_builder
 from keras_lightdet.classification import Classifier, classification_head
 
 STEM_WIDTH = 8
 REPEATS = (4, 6, 4)
 STAGES = ("enc2", "enc3", "enc4")
-BOTTLENECK = 4  # channels of a block over those inside it
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A size of table 1.
+    """A size of table 1."""
 
-    Attributes:
-        widths: Channels of enc2, enc3 and enc4.
-    """
-
-    widths: tuple[int, int, int]
+    widths: tuple[int, int, int]  # channels of enc2, enc3 and enc4
 
 
 VARIANTS = {"a": Variant((48, 96, 192)), "b": Variant((32, 64, 128))}
 
 
+@backbone_builder(VARIANTS)
 def XceptionDFANet(  # noqa: N802 - builders are CapWords
     input_shape: ImageShape = (None, None, 3),
     *,
@@ -58,29 +56,20 @@ def XceptionDFANet(  # noqa: N802 - builders are CapWords
     Reference:
         Li et al., "DFANet: Deep Feature Aggregation for Real-Time Semantic Segmentation", CVPR 2019.
     """
-    check_choice("variant", variant, VARIANTS)
-    images, x = normalized_images(input_shape, num_classes)
+    images, x = normalized_images(input_shape)
     x = stem(x)
     features = {}
     for level, stage, width, count in zip(("P2", "P3", "P4"), STAGES, VARIANTS[variant].widths, REPEATS, strict=True):
-        features[level] = x = encode(x, width, count, name=stage)
+        features[level] = x = add_stage(x, block, width, count, name=stage)
     if num_classes is None:
         features["P4"] = fc_attention(x, name="attention")
         return keras.Model(images, features, name=name)
-    architecture = {"builder": "XceptionDFANet", "variant": variant}
-    return Classifier(images, classification_head(x, num_classes), name, architecture=architecture)
+    return Classifier(images, classification_head(x, num_classes), name)
 
 
 def stem(x: keras.KerasTensor) -> keras.KerasTensor:
     """Adds the dense 3x3 convolution of stride 2 before the first backbone (conv1)."""
     return torch_conv(x, STEM_WIDTH, 3, 2, activation="relu", name="stem")
-
-
-def encode(x: keras.KerasTensor, width: int, count: int, *, name: str) -> keras.KerasTensor:
-    """Adds a stage of `count` blocks, the first of stride 2."""
-    for block in range(1, count + 1):
-        x = _block(x, width, 2 if block == 1 else 1, name=f"{name}_block{block}")
-    return x
 
 
 def fc_attention(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
@@ -97,12 +86,4 @@ def fc_attention(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     return layers.Multiply(name=f"{name}_weigh")([x, weight])
 
 
-def _block(x: keras.KerasTensor, width: int, strides: int, *, name: str) -> keras.KerasTensor:
-    shortcut, inner = x, width // BOTTLENECK
-    if strides > 1:
-        shortcut = torch_conv(x, width, 1, strides, activation=None, name=f"{name}_shortcut")
-    x = torch_separable(x, inner, strides, activation="relu", inner_norm=True, name=f"{name}_sep1")
-    x = torch_separable(x, inner, activation="relu", inner_norm=True, name=f"{name}_sep2")
-    x = torch_separable(x, width, activation=None, inner_norm=True, name=f"{name}_sep3")
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
-    return layers.Activation("relu", name=f"{name}_out")(x)
+block = partial(separable_block, shortcut=torch_conv, inner_norm=True)

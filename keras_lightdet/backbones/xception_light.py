@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from keras_lightdet.backbones.imagenet import ImageShape, normalized_images
+from keras_lightdet.backbones.imagenet import ImageShape, add_stage, normalized_images
+from keras_lightdet.builder import backbone_builder
 from keras_lightdet.classification import Classifier, classification_head
 from keras_lightdet.layers import conv_bn_act, depthwise_bn_act
 
@@ -13,11 +14,9 @@ REPEATS = (4, 8, 4)
 BOTTLENECK = 4  # channels of a unit over those inside it
 
 
+@backbone_builder()
 def XceptionLight(  # noqa: N802 - builders are CapWords
-    input_shape: ImageShape = (None, None, 3),
-    *,
-    num_classes: int | None = None,
-    name: str = "xception_light",
+    input_shape: ImageShape = (None, None, 3), *, num_classes: int | None = None, name: str = "xception_light"
 ) -> keras.Model:
     """Builds the 145 MFLOPs network: bottlenecks whose 3x3 convolution is depthwise, activated after the sum.
 
@@ -42,38 +41,28 @@ def XceptionLight(  # noqa: N802 - builders are CapWords
         Extremely Efficient Convolutional Neural Network for Mobile Devices", CVPR 2018.
     """
     # Conv1, max pooling, stages 2 to 4
-    images, x = normalized_images(input_shape, num_classes)
+    images, x = normalized_images(input_shape)
     x = conv_bn_act(x, STEM_WIDTH, 3, 2, activation="relu", name="stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     features = {}
     for stage, (width, count) in enumerate(zip(WIDTHS, REPEATS, strict=True), start=2):
-        x = _down_unit(x, width, name=f"stage{stage}_block1")
-        for block in range(2, count + 1):
-            x = _unit(x, name=f"stage{stage}_block{block}")
-        features[f"P{stage + 1}"] = x
+        features[f"P{stage + 1}"] = x = add_stage(x, _unit, width, count, name=f"stage{stage}")
     if num_classes is None:
         return keras.Model(images, features, name=name)
-    return Classifier(images, classification_head(x, num_classes), name, architecture={"builder": "XceptionLight"})
+    return Classifier(images, classification_head(x, num_classes), name)
 
 
-def _unit(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
-    """Unit of stride 1: the bottleneck is added to the input."""
-    width = x.shape[-1]
-    residual = _branch(x, width // BOTTLENECK, width, 1, name=name)
-    x = layers.Add(name=f"{name}_add")([x, residual])
-    return layers.Activation("relu", name=f"{name}_out")(x)
+def _unit(x: keras.KerasTensor, width: int, strides: int, *, name: str) -> keras.KerasTensor:
+    """Adds the bottleneck to its input; with stride 2 concatenates it to the average-pooled input.
 
-
-def _down_unit(x: keras.KerasTensor, width: int, *, name: str) -> keras.KerasTensor:
-    """Unit of stride 2: the bottleneck is concatenated to the average-pooled input (Zhang et al. 2018, fig. 2c)."""
-    shortcut = layers.AveragePooling2D(3, 2, padding="same", name=f"{name}_shortcut_pool")(x)
-    residual = _branch(x, width // BOTTLENECK, width - x.shape[-1], 2, name=name)
-    x = layers.Concatenate(name=f"{name}_concat")([shortcut, residual])
-    return layers.Activation("relu", name=f"{name}_out")(x)
-
-
-def _branch(x: keras.KerasTensor, inner: int, width: int, strides: int, *, name: str) -> keras.KerasTensor:
-    """1x1 to reduce, 3x3 depthwise without activation, 1x1 to expand."""
-    x = conv_bn_act(x, inner, activation="relu", name=f"{name}_reduce")
+    The bottleneck is a 1x1 to reduce, a 3x3 depthwise without activation and a 1x1 to expand. For stride 2 see Zhang et
+    al. 2018, fig. 2c.
+    """
+    shortcut, merge, branch_width = x, layers.Add(name=f"{name}_add"), width
+    if strides > 1:
+        shortcut = layers.AveragePooling2D(3, strides, padding="same", name=f"{name}_shortcut_pool")(x)
+        merge, branch_width = layers.Concatenate(name=f"{name}_concat"), width - x.shape[-1]
+    x = conv_bn_act(x, width // BOTTLENECK, activation="relu", name=f"{name}_reduce")
     x = depthwise_bn_act(x, 3, strides, activation=None, name=f"{name}_depthwise")
-    return conv_bn_act(x, width, activation=None, name=f"{name}_expand")
+    x = conv_bn_act(x, branch_width, activation=None, name=f"{name}_expand")
+    return layers.Activation("relu", name=f"{name}_out")(merge([shortcut, x]))

@@ -134,8 +134,7 @@ def BiSeNet(  # noqa: N802 - builders are CapWords
         num_classes: Number of classes; 19 are those of Cityscapes.
         input_shape: `(height, width, 3)` in pixels, of any size.
         variant: "xception39" or "resnet18", the backbone of the context path.
-        weights: A `.weights.h5` of this package with its record, or its `https` address with `#sha256=`; random
-            initialization if left out.
+        weights: A `.weights.h5` with its record, or its address, see `weights.resolve_weights`; random if left out.
         weights_backbone: A `.weights.h5` of a classifier `Xception39` or `ResNet` of depth 18 with its record.
         class_names: Names in label order; those of `weights`, else "class 0", "class 1", ..
         spatial_path, global_context, attention: Whether the network has these modules (table 3's ablation). Without
@@ -169,10 +168,5 @@ def BiSeNet(  # noqa: N802 - builders are CapWords
         "aux_p16": _head(stride16, auxiliary_width, num_classes, name="aux_p16"),
         "aux_p8": _head(stride8, auxiliary_width, num_classes, name="aux_p8"),
     }
-    return SegmentationModel(
-        keras.Model(backbone.input, outputs, name="network"),
-        class_names=class_names,
-        input_size=input_shape[:2],
-        loss=loss,
-        name=name,
-    )
+    network = keras.Model(backbone.input, outputs, name="network")
+    return SegmentationModel(network, class_names=class_names, input_size=input_shape[:2], loss=loss, name=name)

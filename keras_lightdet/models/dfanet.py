@@ -9,8 +9,8 @@ import keras
 from keras import layers
 
 from keras_lightdet.backbones import XceptionDFANet, xception_dfanet
-from keras_lightdet.backbones.imagenet import normalized_images, torch_conv
-from keras_lightdet.backbones.xception_dfanet import REPEATS, STAGES, encode, fc_attention, stem
+from keras_lightdet.backbones.imagenet import add_stage, normalized_images, torch_conv
+from keras_lightdet.backbones.xception_dfanet import REPEATS, STAGES, block, fc_attention, stem
 from keras_lightdet.builder import DERIVED, builder, check_choice
 from keras_lightdet.classification.model import HEAD
 from keras_lightdet.layers import ResizeToMatch
@@ -51,7 +51,7 @@ def _backbone(
         if previous:  # sub-stage aggregation: the stage before in this backbone has the same stride
             pair = [previous[index], x] if index == 0 else [x, previous[index]]
             x = layers.Concatenate(name=f"{name}_{stage}_concat")(pair)
-        x = encode(x, width, count, name=f"{name}_{stage}")
+        x = add_stage(x, block, width, count, name=f"{name}_{stage}")
         stages.append(x)
     return stages, fc_attention(x, name=f"{name}_attention")
 
@@ -123,8 +123,7 @@ def DFANet(  # noqa: N802 - builders are CapWords
         num_classes: Number of classes; 19 are those of Cityscapes.
         input_shape: `(height, width, 3)` in pixels, of any size; the variant's.
         variant: "a", "a_prime", "b" or "b_prime": Xception A or B, at 1024 x 1024 or (prime) 512 x 1024.
-        weights: A `.weights.h5` of this package with its record, or its `https` address with `#sha256=`; random
-            initialization if left out.
+        weights: A `.weights.h5` with its record, or its address, see `weights.resolve_weights`; random if left out.
         weights_backbone: A `.weights.h5` of a classifier `XceptionDFANet` with its record. As in the paper it
             initializes all three backbones, where shapes agree: not the first convolutions of a stage of the later
             ones, nor the attention's dense layer unless the classifier has 1000 classes.
@@ -149,7 +148,7 @@ def DFANet(  # noqa: N802 - builders are CapWords
     if backbones < 1:
         raise ValueError(f"Expected backbones to be 1 or more, got {backbones!r}.")
     check_choice("decoder", decoder, DECODERS)
-    images, x = normalized_images((None, None, 3), None)
+    images, x = normalized_images((None, None, 3))
     x = stem(x)
     stages: Sequence[keras.KerasTensor] = ()
     enc2, attentions = [], []
@@ -159,11 +158,5 @@ def DFANet(  # noqa: N802 - builders are CapWords
         attentions.append(attention)
         x = ResizeToMatch(name=f"backbone{number}_upsample")(attention, stages[0])
     x = attentions[-1] if decoder == "none" else _decoder(enc2, attentions, detail=decoder == "full")
-    logits = predict_pixels(x, num_classes, name="head")
-    return SegmentationModel(
-        keras.Model(images, {"logits": logits}, name="network"),
-        class_names=class_names,
-        input_size=input_shape[:2],
-        loss=loss,
-        name=name,
-    )
+    network = keras.Model(images, {"logits": predict_pixels(x, num_classes, name="head")}, name="network")
+    return SegmentationModel(network, class_names=class_names, input_size=input_shape[:2], loss=loss, name=name)

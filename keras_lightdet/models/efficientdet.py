@@ -22,28 +22,16 @@ SELECT = SelectSpec(0.001, 0.5, max_detections=100, pre_nms_top_k=1000, soft_nms
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the paper's table 1 by the released code, which differs from the formulas of section 4.
+    """A row of the paper's table 1 by the released code, which differs from the formulas of section 4."""
 
-    Attributes:
-        backbone: Variant of `EfficientNet`.
-        input_shape: `(height, width, 3)` in pixels.
-        width: Channels of fusion and heads.
-        cells: Repeats of the fusion's cell.
-        head_repeats: Convolutions before each prediction.
-        fusion: One of `layers.FUSIONS`.
-        anchor_scale: Smallest anchor of a level over its stride.
-        coarsest: Level of the smallest map.
-        drop_path_rate: See `EfficientNet`.
-    """
-
-    backbone: str
+    backbone: str  # variant of `EfficientNet`
     input_shape: InputShape
     width: int
     cells: int
     head_repeats: int
     fusion: str = "bifpn_fast"
     anchor_scale: float = 4.0
-    coarsest: int = 7
+    coarsest: int = 7  # level of the smallest map
     drop_path_rate: float = 0.2
 
 
@@ -144,8 +132,8 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
         num_classes: Number of classes.
         input_shape: `(height, width, 3)` in pixels, of any size; the variant's square.
         variant: "d0" .. "d7", "d7x", "lite0" .. "lite4", "lite3x".
-        weights: A `.weights.h5` of this package with its record, or its `https` address with `#sha256=`; random
-            initialization if left out. `foreign_weights.load_efficientdet` reads those of the PyTorch package effdet.
+        weights: A `.weights.h5` with its record, or its address, see `weights.resolve_weights`; random if left out.
+            `foreign_weights.load_efficientdet` reads those of the PyTorch package effdet.
         weights_backbone: The same of a classifier `EfficientNet` of the variant's size, to start training from.
         class_names: Names in label order; those of `weights`, else "class 0", "class 1", ..
         width: Channels of fusion and heads.
@@ -186,11 +174,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
         norm=NORM,
         use_bias=convention == "keras",
     )
+    network, objective = keras.Model(images, raw, name="network"), AnchorObjective(anchors)
     return OneStageDetector(
-        keras.Model(images, raw, name="network"),
-        AnchorObjective(anchors),
-        class_names=class_names,
-        input_size=input_shape[:2],
-        select=select,
-        name=name,
+        network, objective, class_names=class_names, input_size=input_shape[:2], select=select, name=name
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -25,22 +26,13 @@ SELECT = SelectSpec(0.05, 0.5, max_detections=100, pre_nms_top_k=2000)
 
 @dataclass(frozen=True)
 class Variant:
-    """Settings in which the two code bases whose results are published differ.
+    """Settings in which the two code bases whose results are published differ."""
 
-    Attributes:
-        num_classes: torchvision counts COCO's 80 classes by their ids of 1 to 90, ten of which have no class.
-        train_proposals: Proposals of an image in training.
-        rounded: Whether the shapes of anchors are rounded to whole pixels.
-        aligned: Whether regions are shifted by half a pixel of the map before they are sampled.
-        beta: Where both box losses change from quadratic to absolute; 0 is the absolute error.
-        batch_norm: See `backbones.freezing.freeze`.
-    """
-
-    num_classes: int
-    train_proposals: int
-    rounded: bool
-    aligned: bool
-    beta: float
+    num_classes: int  # torchvision counts COCO's 80 classes by their ids of 1 to 90, ten of which have no class
+    train_proposals: int  # proposals of an image in training
+    rounded: bool  # whether the shapes of anchors are rounded to whole pixels
+    aligned: bool  # whether regions are shifted by half a pixel of the map before they are sampled
+    beta: float  # where both box losses change from quadratic to absolute; 0 is the absolute error
     batch_norm: str
 
 
@@ -63,20 +55,9 @@ def _backbone(depth: int, num_classes: int | None = None) -> keras.Model:
 
 def _rpn(pyramid: Mapping[str, keras.KerasTensor], width: int, per_cell: int) -> Tensors:
     """Predicts a logit and four deltas per anchor, level by level, by the same weights (section 4.1)."""
-    normal = keras.initializers.RandomNormal(stddev=0.01)
-
-    def conv(filters: int, kernel_size: int, suffix: str, activation: str | None = None) -> layers.Layer:
-        return layers.Conv2D(
-            filters,
-            kernel_size,
-            padding="same",
-            activation=activation,
-            kernel_initializer=normal,
-            name=f"rpn_{suffix}",
-        )
-
-    hidden = conv(width, 3, "conv", "relu")
-    logit, box = conv(per_cell, 1, "object"), conv(4 * per_cell, 1, "box")
+    conv = partial(layers.Conv2D, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01))
+    hidden = conv(width, 3, padding="same", activation="relu", name="rpn_conv")
+    logit, box = conv(per_cell, 1, name="rpn_object"), conv(4 * per_cell, 1, name="rpn_box")
     logits, deltas = [], []
     for level, x in pyramid.items():
         x, suffix = hidden(x), level.lower()
@@ -135,8 +116,8 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
         input_shape: `(height, width, 3)` in pixels, of any size.
         variant: "torchvision" or "mmdetection", whose settings are in `VARIANTS`.
         depth: Of the `ResNet`: 18, 34, 50 or 101.
-        weights: A `.weights.h5` of this package with its record, or its `https` address with `#sha256=`; random
-            initialization if left out. `foreign_weights.load_faster_rcnn` reads torchvision's files.
+        weights: A `.weights.h5` with its record, or its address, see `weights.resolve_weights`; random if left out.
+            `foreign_weights.load_faster_rcnn` reads torchvision's files.
         weights_backbone: A `.weights.h5` of a classifier `ResNet` of the same depth with its record.
         class_names: Names in label order; those of `weights`, else "class 0", "class 1", ..
         width: Channels of the pyramid.
@@ -164,16 +145,13 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     anchors = PyramidAnchors(STRIDES, SIZES, rounded=row.rounded)
     backbone = _backbone(depth)
     freeze(backbone, trainable_stages=trainable_stages, batch_norm=batch_norm)
-    train_proposals = ProposalSpec(2000, row.train_proposals)
+    rpn = _rpn_network(backbone, width, anchors.per_cell)
+    head = _roi_head(num_classes, width, head_width, row.aligned)
+    train = ProposalSpec(2000, row.train_proposals)
+    proposals = ProposalObjective(anchors, train=train, test=TEST_PROPOSALS, beta=row.beta)
+    regions = RegionObjective(beta=row.beta)
     return TwoStageDetector(
-        _rpn_network(backbone, width, anchors.per_cell),
-        _roi_head(num_classes, width, head_width, row.aligned),
-        ProposalObjective(anchors, train=train_proposals, test=TEST_PROPOSALS, beta=row.beta),
-        RegionObjective(beta=row.beta),
-        class_names=class_names,
-        input_size=input_shape[:2],
-        select=select,
-        name=name,
+        rpn, head, proposals, regions, class_names=class_names, input_size=input_shape[:2], select=select, name=name
     )
 
 

@@ -26,17 +26,11 @@ BOX_WEIGHT = 2.0  # of the second stage (section 4)
 
 @dataclass(frozen=True)
 class Variant:
-    """A setting of the paper (sections 3.1 and 3.3).
+    """A setting of the paper (sections 3.1 and 3.3)."""
 
-    Attributes:
-        rpn_width: Channels of the RPN's 3x3 convolution on C4.
-        thin_width: Channels between the two halves of the large separable convolution on C5.
-        thin_stride: Stride of C5 and of the thin map, which regions are pooled from.
-    """
-
-    rpn_width: int
-    thin_width: int
-    thin_stride: int
+    rpn_width: int  # channels of the RPN's 3x3 convolution on C4
+    thin_width: int  # channels between the two halves of the large separable convolution on C5
+    thin_stride: int  # stride of C5 and of the thin map, which regions are pooled from
 
 
 VARIANTS = {"s": Variant(256, 64, 32), "l": Variant(512, 256, 16)}
@@ -91,8 +85,7 @@ def LightHeadRCNN(  # noqa: N802 - builders are CapWords
         input_shape: `(height, width, 3)` in pixels, of any size.
         variant: "s" is XceptionLight, with regions pooled at stride 32; "l" is ResNet-101, whose last stage is dilated,
             with regions pooled at stride 16. Proposals come from stride 16 in both.
-        weights: A `.weights.h5` of this package with its record, or its `https` address with `#sha256=`; random
-            initialization if left out.
+        weights: A `.weights.h5` with its record, or its address, see `weights.resolve_weights`; random if left out.
         weights_backbone: A `.weights.h5` of a classifier `XceptionLight()` or `ResNet(depth=101)` with its record,
             from which the paper's training starts.
         class_names: Names in label order; those of `weights`, else "class 0", "class 1", ..
@@ -114,23 +107,18 @@ def LightHeadRCNN(  # noqa: N802 - builders are CapWords
     Reference:
         Li et al., "Light-Head R-CNN: In Defense of Two-Stage Object Detector", 2017.
     """
-    row = VARIANTS[variant]
     head = light_head(
         num_classes,
         width=head_width,
         channels_per_bin=CHANNELS_PER_BIN,
-        stride=row.thin_stride,
+        stride=VARIANTS[variant].thin_stride,
         per_class_boxes=per_class_boxes,
     )
+    rpn = _rpn_network(variant)
+    proposals = ProposalObjective(ANCHORS, train=TRAIN_PROPOSALS, test=TEST_PROPOSALS)
+    regions = RegionObjective(sample=sample, box_weight=BOX_WEIGHT)
     return TwoStageDetector(
-        _rpn_network(variant),
-        head,
-        ProposalObjective(ANCHORS, train=TRAIN_PROPOSALS, test=TEST_PROPOSALS),
-        RegionObjective(sample=sample, box_weight=BOX_WEIGHT),
-        class_names=class_names,
-        input_size=input_shape[:2],
-        select=select,
-        name=name,
+        rpn, head, proposals, regions, class_names=class_names, input_size=input_shape[:2], select=select, name=name
     )
 
 

@@ -2,21 +2,13 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from keras_lightdet import backbones, models
-from keras_lightdet.backbones import (
-    efficientnet,
-    mobile_spinenet,
-    resnet,
-    shufflenet_v2,
-    snet,
-    spinenet,
-    xception_dfanet,
-)
+from keras_lightdet.backbones.efficientnet import VARIANTS as EFFICIENTNETS
 from keras_lightdet.classification.model import DEFAULT_SIZE, Classifier
 from keras_lightdet.detection import DetectorModel
 from keras_lightdet.errors import WeightsError
@@ -30,37 +22,29 @@ SEGMENTERS = ("BiSeNet", "DFANet")
 MODELS: dict[str, Callable[..., DetectorModel | SegmentationModel]] = {
     name: getattr(models, name) for name in models.__all__
 }
-# By backbone with a classifier: the argument that selects a published size, and its values.
-CLASSIFIERS: dict[str, tuple[str, Collection[Any]]] = {
-    "EfficientNet": ("variant", efficientnet.VARIANTS),
-    "MobileNetV2": ("width", (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)),
-    "MobileSpineNet": ("variant", mobile_spinenet.VARIANTS),
-    "ResNet": ("depth", resnet.VARIANTS),
-    "SNet": ("variant", snet.VARIANTS),
-    "ShuffleNetV2": ("width", shufflenet_v2.VARIANTS),
-    "SpineNet": ("variant", spinenet.VARIANTS),
-    "Xception39": ("", ()),
-    "XceptionDFANet": ("variant", xception_dfanet.VARIANTS),
-    "XceptionLight": ("", ()),
+# By backbone with a classifier: the argument that selects one of the module's VARIANTS.
+CLASSIFIERS = {
+    "EfficientNet": "variant",
+    "MobileNetV2": "width",
+    "MobileSpineNet": "variant",
+    "ResNet": "depth",
+    "SNet": "variant",
+    "ShuffleNetV2": "width",
+    "SpineNet": "variant",
+    "Xception39": "",
+    "XceptionDFANet": "variant",
+    "XceptionLight": "",
 }
 
 
 @dataclass(frozen=True)
 class ModelVariant:
-    """A published size of a model.
+    """A published size of a model."""
 
-    Attributes:
-        builder: Name of the function that builds it; a classifier's is in `keras_lightdet.backbones`.
-        variant: Name of the size; "" for a model of one size.
-        options: The builder's arguments that select it, such as `{"variant": "d0"}`.
-        input_size: `(height, width)` in pixels; for classifiers that of ImageNet's evaluations.
-        task: What it predicts.
-    """
-
-    builder: str
-    variant: str
-    options: Mapping[str, Any]
-    input_size: Size
+    builder: str  # name of the function that builds it; a classifier's is in `keras_lightdet.backbones`
+    variant: str  # name of the size; "" for a model of one size
+    options: Mapping[str, Any]  # the builder's arguments that select it, such as `{"variant": "d0"}`
+    input_size: Size  # in pixels; for classifiers that of ImageNet's evaluations
     task: Task
 
 
@@ -111,28 +95,24 @@ def load_model(weights: str | Path) -> DetectorModel | SegmentationModel | Class
 
 
 def _model_variants(name: str) -> list[ModelVariant]:
-    build = MODELS[name]
-    default_shape = inspect.signature(build).parameters["input_shape"].default
-    rows: Mapping[str, Any] = importlib.import_module(build.__module__).VARIANTS
+    default_shape = inspect.signature(MODELS[name]).parameters["input_shape"].default
     task: Task = "segmentation" if name in SEGMENTERS else "detection"
     return [
         ModelVariant(name, key, {"variant": key}, getattr(row, "input_shape", default_shape)[:2], task)
-        for key, row in rows.items()
+        for key, row in _variants(MODELS[name]).items()
     ]
 
 
 def _classifier_variants(name: str) -> list[ModelVariant]:
-    argument, values = CLASSIFIERS[name]
-    if not values:
+    argument = CLASSIFIERS[name]
+    if not argument:
         return [ModelVariant(name, "", {}, DEFAULT_SIZE, "classification")]
+    sizes = {key: (row.resolution, row.resolution) for key, row in EFFICIENTNETS.items()}
     return [
-        ModelVariant(name, str(value), {argument: value}, _classifier_size(name, value), "classification")
-        for value in values
+        ModelVariant(name, str(value), {argument: value}, sizes.get(value, DEFAULT_SIZE), "classification")
+        for value in _variants(getattr(backbones, name))
     ]
 
 
-def _classifier_size(name: str, value: Any) -> Size:
-    if name != "EfficientNet":
-        return DEFAULT_SIZE
-    side = efficientnet.VARIANTS[value].resolution
-    return side, side
+def _variants(build: Callable[..., Any]) -> Any:
+    return importlib.import_module(build.__module__).VARIANTS

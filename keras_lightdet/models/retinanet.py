@@ -27,25 +27,14 @@ SELECT = SelectSpec(iou_threshold=0.5)
 
 @dataclass(frozen=True)
 class Variant:
-    """A published RetinaNet.
-
-    Attributes:
-        backbone: Builds the features; a SpineNet's are the pyramid.
-        input_shape: `(height, width, 3)` in pixels.
-        width: Channels of the heads, and of an FPN.
-        fpn: Whether an FPN is built on the features.
-        head_repeats: Convolutions of a head before its prediction.
-        separable: Whether the heads' convolutions are depthwise and then 1x1.
-        anchor_scale: Smallest anchor of a level over its stride.
-        activation: Keras name.
-    """
+    """A published RetinaNet."""
 
     backbone: Callable[..., keras.Model]
     input_shape: InputShape
-    width: int
-    fpn: bool = False
-    head_repeats: int = 4
-    separable: bool = False
+    width: int  # channels of the heads, and of an FPN
+    fpn: bool = False  # whether an FPN is built on the features; a SpineNet's features are the pyramid
+    head_repeats: int = 4  # convolutions of a head before its prediction
+    separable: bool = False  # whether the heads' convolutions are depthwise and then 1x1
     anchor_scale: float = 3.0
     activation: str = "relu"
 
@@ -78,19 +67,15 @@ def _backbone(
     drop_block: float,
     num_classes: int | None = None,
 ) -> keras.Model:
-    """Passes the options that differ from their defaults, which the variant's backbone must have."""
+    """Builds the variant's backbone with the options that it has; others must have their defaults."""
     build = VARIANTS[variant].backbone
-    values = {"blocks": blocks, "out_width": out_width, "drop_path_rate": drop_path_rate, "drop_block": drop_block}
-    options: dict[str, Any] = {key: value for key, value in values.items() if value != OPTION_DEFAULTS[key]}
+    options = {"blocks": blocks, "out_width": out_width, "drop_path_rate": drop_path_rate, "drop_block": drop_block}
     accepted = inspect.signature(build).parameters
-    for key, value in options.items():
-        if key not in accepted:
-            raise ValueError(
-                f"Expected {key} to be {OPTION_DEFAULTS[key]}, got {value!r}: {variant} has none. Leave it out."
-            )
-    if "activation" in accepted:
-        options["activation"] = activation
-    return build(**options, num_classes=num_classes, name=BACKBONE)
+    for key, default in OPTION_DEFAULTS.items():
+        if key not in accepted and options[key] != default:
+            raise ValueError(f"Expected {key} to be {default}, got {options[key]!r}: {variant} has none. Leave it out.")
+    values: dict[str, Any] = {**options, "activation": activation}
+    return build(**{key: values[key] for key in values if key in accepted}, num_classes=num_classes, name=BACKBONE)
 
 
 # Neck
@@ -141,8 +126,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
         input_shape: `(height, width, 3)` in pixels, of any size; the variant's square.
         variant: "spinenet49s", "spinenet49", "spinenet96", "spinenet143" or "spinenet190"; "mobile_spinenet49xs",
             "mobile_spinenet49s" or "mobile_spinenet49"; "resnet50_fpn", "resnet101_fpn" or "mobilenetv2_fpn".
-        weights: A `.weights.h5` of this package with its record, or its `https` address with `#sha256=`; random
-            initialization if left out.
+        weights: A `.weights.h5` with its record, or its address, see `weights.resolve_weights`; random if left out.
         weights_backbone: A `.weights.h5` of a classifier of the variant's backbone with its record.
         class_names: Names in label order; those of `weights`, else "class 0", "class 1", ..
         activation: Of the heads, and of a SpineNet: "relu", or "swish" in protocol C and in the mobile variants.
@@ -182,11 +166,8 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
         norm=NORM,
         initializer=keras.initializers.RandomNormal(stddev=0.03 if row.separable else 0.01),
     )
+    network = keras.Model(images, raw, name="network")
+    objective = AnchorObjective(PyramidAnchors.octaves(STRIDES, scale=anchor_scale, offset=0.5))
     return OneStageDetector(
-        keras.Model(images, raw, name="network"),
-        AnchorObjective(PyramidAnchors.octaves(STRIDES, scale=anchor_scale, offset=0.5)),
-        class_names=class_names,
-        input_size=input_shape[:2],
-        select=select,
-        name=name,
+        network, objective, class_names=class_names, input_size=input_shape[:2], select=select, name=name
     )

@@ -155,8 +155,7 @@ def RSANet(  # noqa: N802 - builders are CapWords
         input_shape: `(height, width, 3)` in pixels, multiples of 32; the variant's.
         variant: "voc" (416, 20 classes) or "coco" (320, 80 classes). The paper's COCO model has 4.35 M parameters,
             which no change of the classes alone explains: `widths=(32, 64, 128, 256, 640)` gives 4.39 M.
-        weights: A `.weights.h5` of this package with its record, or its `https` address with `#sha256=`; random
-            initialization if left out.
+        weights: A `.weights.h5` with its record, or its address, see `weights.resolve_weights`; random if left out.
         class_names: Names in label order; those of `weights`, else "class 0", "class 1", ..
         anchors: `(width, height)` in pixels of the input, `[3 levels][anchors per cell][2]`; YOLOv3's nine, scaled to
             the input. Those of `weights` are scaled to the input, too.

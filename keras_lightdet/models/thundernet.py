@@ -110,8 +110,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
         num_classes: Number of classes.
         input_shape: `(height, width, 3)` in pixels, of any size.
         variant: "snet49", "snet146" or "snet535".
-        weights: A `.weights.h5` of this package with its record, or its `https` address with `#sha256=`; random
-            initialization if left out.
+        weights: A `.weights.h5` with its record, or its address, see `weights.resolve_weights`; random if left out.
         weights_backbone: A `.weights.h5` of a classifier `SNet` of the same options with its record, from which the
             paper's training starts.
         class_names: Names in label order; those of `weights`, else "class 0", "class 1", ..
@@ -141,15 +140,12 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
     """
     check_choice("rpn", rpn, RPNS)
     backbone = _backbone(variant, widths, kernel_size, unit)
+    network = _rpn_network(backbone, context=context, attention=attention, rpn=rpn)
+    head = light_head(num_classes, width=head_width, channels_per_bin=CHANNELS_PER_BIN, stride=STRIDE)
+    proposals = ProposalObjective(ANCHORS, train=TRAIN_PROPOSALS, test=TEST_PROPOSALS)
+    regions = RegionObjective(sample=sample)
     return TwoStageDetector(
-        _rpn_network(backbone, context=context, attention=attention, rpn=rpn),
-        light_head(num_classes, width=head_width, channels_per_bin=CHANNELS_PER_BIN, stride=STRIDE),
-        ProposalObjective(ANCHORS, train=TRAIN_PROPOSALS, test=TEST_PROPOSALS),
-        RegionObjective(sample=sample),
-        class_names=class_names,
-        input_size=input_shape[:2],
-        select=select,
-        name=name,
+        network, head, proposals, regions, class_names=class_names, input_size=input_shape[:2], select=select, name=name
     )
 
 

@@ -1,5 +1,6 @@
 """weights_backbone= copies the weights of a classifier into the backbone, and refuses those of other networks."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ import keras_lightdet
 from keras_lightdet.backbones import ResNet, ShuffleNetV2, SNet, XceptionLight
 from keras_lightdet.builder import load_classifier
 from keras_lightdet.errors import WeightsError
-from keras_lightdet.weights import copy_layers, load_weights, read_record, save_weights
+from keras_lightdet.weights import copy_layers, load_weights, read_record, record_path, save_weights
 
 WIDTHS = (28, 32, 36)
 
@@ -109,6 +110,18 @@ def test_both_kinds_of_weights_are_refused(tmp_path):
     path = save_weights(small_thundernet(), tmp_path / "detector.weights.h5")
     with pytest.raises(ValueError, match="Expected weights or weights_backbone"):
         keras_lightdet.ThunderNet(weights=path, weights_backbone=path)
+
+
+@pytest.mark.parametrize(
+    ("class_names", "message"),
+    [([], "to be a record of weights"), (["a", "b"], "to fit"), ("abcde", "to be a record of weights")],
+)
+def test_a_classifiers_record_with_other_class_names_is_refused(tmp_path, class_names, message):
+    _, path = save_classifier(tmp_path, SNet, widths=WIDTHS)
+    record = json.loads(record_path(path).read_text())
+    record_path(path).write_text(json.dumps({**record, "class_names": class_names}))
+    with pytest.raises(WeightsError, match=f"classifier.weights.* {message}"):
+        small_thundernet(weights_backbone=path)
 
 
 def test_damaged_weights_of_a_classifier_are_refused_by_name(tmp_path):
