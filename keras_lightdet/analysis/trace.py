@@ -16,21 +16,13 @@ _ELEMENT_WISE = (keras.layers.Embedding, keras.layers.LayerNormalization, keras.
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer or operation.
+    """One call of a layer or operation."""
 
-    Attributes:
-        name: Name of the operation after the names of the models that contain it; a second call ends in ":2".
-        operation: The layer or operation.
-        inputs: Its inputs, of batch size 1.
-        outputs: Its outputs.
-        first: Whether it is the first call of the operation.
-    """
-
-    name: str
+    name: str  # after the names of the models that contain it; a second call ends in ":2"
     operation: keras.Operation
-    inputs: tuple[keras.KerasTensor, ...]
+    inputs: tuple[keras.KerasTensor, ...]  # of batch size 1
     outputs: tuple[keras.KerasTensor, ...]
-    first: bool
+    first: bool  # whether it is the first call of the operation
 
     @property
     def kind(self) -> str:

@@ -23,10 +23,7 @@ EFFICIENTNET = ModuleNames(
         "head_bn": "bn2",
         "classifier": "classifier",
     },
-    units={
-        **conv_bn(expand=("conv_pw", "bn1"), depthwise=("conv_dw", "bn2"), project=("conv_pwl", "bn3")),
-        **_SQUEEZE,
-    },
+    units={**conv_bn(expand=("conv_pw", "bn1"), depthwise=("conv_dw", "bn2"), project=("conv_pwl", "bn3")), **_SQUEEZE},
     first_units={**conv_bn(depthwise=("conv_dw", "bn1"), project=("conv_pw", "bn2")), **_SQUEEZE},
     block=lambda stage, block: f"blocks.{stage - 1}.{block - 1}.",
 )
@@ -76,11 +73,7 @@ def load_efficientdet(model: OneStageDetector, source: str | Path | StateDict) -
 
 
 def efficientdet_modules(model: OneStageDetector) -> dict[str, keras.Layer]:
-    """Returns the layers of an `EfficientDet` with weights, by the names of their modules in effdet.
-
-    Raises:
-        ValueError: If effdet's detector lacks a layer.
-    """
+    """Returns the layers of an `EfficientDet` with weights, by the names of their modules in effdet."""
     levels = len(model.objective.anchors.strides)
     return {_module(path, levels): layer for path, layer in named_layers(model.network).items()}
 
@@ -108,17 +101,13 @@ def _module(path: str, levels: int) -> str:
 
 
 def _adapt_to_anchors(tensors: TensorDict, num_classes: int, *, source: str) -> TensorDict:
-    """Reorders the predictions by this package's anchors, and deltas as (x, y, width, height) relative to their shapes.
-
-    Raises:
-        WeightsError: If one of these tensors has another number of rows. `assign_tensors` refuses missing ones.
-    """
+    """Reorders the predictions by this package's anchors, and deltas as (x, y, width, height) of their shapes."""
     adapted = dict(tensors)
     for task, depth in (("class", num_classes), ("box", 4)):
         for kind in ("weight", "bias"):
             key = f"{task}_net.predict.conv_pw.{kind}"
             rows = len(_SHAPES) * _OCTAVES * depth
-            if key not in tensors:
+            if key not in tensors:  # `assign_tensors` refuses this
                 continue
             if tensors[key].shape[:1] != (rows,):
                 raise WeightsError(

@@ -17,28 +17,16 @@ _EPSILONS = {"keras": NORM.epsilon, "torch": TORCH_NORM.epsilon}
 
 @dataclass(frozen=True)
 class ModuleNames:
-    """The modules of a network of another library by the names of a backbone's layers.
+    """The modules of a network of another library by the names of a backbone's layers."""
 
-    Attributes:
-        network: Name of the backbone's builder.
-        ends: The modules outside of blocks by layer.
-        units: The modules inside a block by the rest of the layer's name, such as "expand_conv".
-        block: Returns the prefix of a block's modules, given its stage and its number in the stage, both from 1.
-        first_units: `units` of stage 1, if they differ.
-    """
-
-    network: str
-    ends: Mapping[str, str]
-    units: Mapping[str, str]
-    block: Callable[[int, int], str]
-    first_units: Mapping[str, str] | None = None
+    network: str  # name of the backbone's builder
+    ends: Mapping[str, str]  # the modules outside of blocks, by layer
+    units: Mapping[str, str]  # the modules inside a block, by the rest of the layer's name, such as "expand_conv"
+    block: Callable[[int, int], str]  # the prefix of a block's modules, by its stage and number in it, both from 1
+    first_units: Mapping[str, str] | None = None  # `units` of stage 1, if they differ
 
     def module(self, layer_name: str) -> str:
-        """Returns the module of a layer.
-
-        Raises:
-            ValueError: If the other library's network has no such layer.
-        """
+        """Returns the module of a layer, or raises a `ValueError` if the other library's network has no such layer."""
         if layer_name in self.ends:
             return self.ends[layer_name]
         match = re.fullmatch(r"stage(\d+)_block(\d+)_(\w+)", layer_name)
@@ -53,11 +41,7 @@ class ModuleNames:
         )
 
     def load(self, model: keras.Model, source: str | Path | StateDict, *, epsilon: float = TORCH_NORM.epsilon) -> None:
-        """Loads a state dict of PyTorch, or its file; features do not need the tensors of the classifier.
-
-        Raises:
-            WeightsError: See `read_tensors` and `assign_tensors`. The model does not change then.
-        """
+        """Loads a state dict of PyTorch, or its file; features do not need the tensors of the classifier."""
         source_name, tensors = read_tensors(source)
         layers = {layer.name: layer for layer in model.layers}
         modules = {self.module(name): layer for name, layer in layers.items() if layer.weights}

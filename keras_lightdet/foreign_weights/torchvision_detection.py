@@ -61,11 +61,7 @@ def load_faster_rcnn(
 
 
 def faster_rcnn_modules(model: TwoStageDetector) -> dict[str, keras.Layer]:
-    """Returns the layers of a `FasterRCNN` that have weights, by the names of their modules in torchvision.
-
-    Raises:
-        ValueError: If torchvision's detector lacks a layer.
-    """
+    """Returns the layers of a `FasterRCNN` that have weights, by the names of their modules in torchvision."""
     return {_module(path): layer for path, layer in named_layers(model.rpn, model.region_network).items()}
 
 
@@ -88,11 +84,7 @@ def _with_new_names(tensors: TensorDict) -> TensorDict:
 
 
 def _reorder(tensors: TensorDict, modules: Mapping[str, keras.Layer], *, source: str) -> TensorDict:
-    """Moves the background to the end and the channels of a region behind its rows and columns.
-
-    Raises:
-        WeightsError: If one of these tensors has another shape. `assign_tensors` refuses missing ones.
-    """
+    """Moves the background to the end and the channels of a region behind its rows and columns."""
     hidden, scores, boxes = (_HEAD_MODULES[layer] for layer in ("hidden1", "regions_class", "regions_box_of_class"))
     width = modules["backbone.fpn.layer_blocks.0.0"].filters
     changes = {
@@ -108,7 +100,7 @@ def _reorder(tensors: TensorDict, modules: Mapping[str, keras.Layer], *, source:
         inputs, rows = modules[module].kernel.shape
         rows += 4 if module == boxes else 0  # of the background
         shape = (rows, inputs) if suffix == "weight" else (rows,)
-        if key not in tensors:
+        if key not in tensors:  # `assign_tensors` refuses this
             continue
         if tensors[key].shape != shape:
             raise WeightsError(

@@ -13,15 +13,12 @@ from typing import TypeAlias
 class FusionNode:
     """A map that a cell computes.
 
-    Attributes:
-        level: Its level; 0 is the finest.
-        inputs: Numbers of the maps that it fuses, of any level.
-        gated: Whether the first two are fused by NAS-FPN's attention: the global maximum of the coarser one weights the
-            channels of the finer one.
+    NAS-FPN's attention fuses the first two inputs of a gated node: the global maximum of the coarser one weights the
+    channels of the finer one.
     """
 
-    level: int
-    inputs: tuple[int, ...]
+    level: int  # 0 is the finest
+    inputs: tuple[int, ...]  # numbers of the maps that it fuses, of any level
     gated: bool = False
 
 

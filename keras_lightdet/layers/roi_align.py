@@ -13,13 +13,7 @@ _LEVEL_EPSILON = 1e-6  # torchvision's tolerance for the rounding of the square 
 
 
 def roi_align(
-    features: Tensor,
-    rois: Tensor,
-    pool_size: int,
-    stride: float,
-    *,
-    sampling_ratio: int = 2,
-    aligned: bool = False,
+    features: Tensor, rois: Tensor, pool_size: int, stride: float, *, sampling_ratio: int = 2, aligned: bool = False
 ) -> Tensor:
     """Averages `sampling_ratio`^2 bilinear samples in each of `pool_size`^2 bins of each region.
 

@@ -12,27 +12,15 @@ BORDERS = ("clamp", "zero")
 
 
 class AxisSamples(NamedTuple):
-    """Samples along one axis, each between two pixels; all are `[M, pool_size, samples]`.
+    """Samples along one axis, each between two pixels; all are `[M, pool_size, samples]`."""
 
-    Attributes:
-        lower: Int32, index of the pixel at or before the sample, inside the map.
-        near: Float32, weight of that pixel in linear interpolation.
-        far: Float32, weight of the next pixel; 0 if it is outside the map.
-    """
-
-    lower: Tensor
-    near: Tensor
-    far: Tensor
+    lower: Tensor  # int32, index of the pixel at or before the sample, inside the map
+    near: Tensor  # float32, weight of that pixel in linear interpolation
+    far: Tensor  # float32, weight of the next pixel; 0 if it is outside the map
 
 
 def sample_axis(
-    low: Tensor,
-    high: Tensor,
-    size: Tensor | int,
-    *,
-    pool_size: int,
-    samples: int,
-    border: str = "clamp",
+    low: Tensor, high: Tensor, size: Tensor | int, *, pool_size: int, samples: int, border: str = "clamp"
 ) -> AxisSamples:
     """Spreads `pool_size * samples` samples evenly over intervals: at 1/4 and 3/4 of each bin for two samples.
 
