@@ -46,8 +46,8 @@ def builder(
         input_multiple: What the sides of `input_shape` are multiples of.
         backbone: Builds the model's backbone from the arguments it names, and the classifier of the same layers if
             `num_classes` is given.
-        copy_backbone: Copies that classifier (first argument) into the model (second); `None` copies it into the
-            layer `BACKBONE`.
+        copy_backbone: Copies that classifier (first argument) into the model (second); `None` copies it into
+            `model.backbone`.
         adapt_record: Returns the recorded arguments (first) as they apply to the arguments the caller passes (second).
 
     Returns:
@@ -77,7 +77,10 @@ def builder(
                 load_weights(model, path)
             if weights_backbone is not None and backbone is not None:
                 classifier = load_classifier(_bind(backbone, arguments), weights_backbone)
-                (copy_backbone or _copy_into_layer)(classifier, model)
+                if copy_backbone is None:
+                    copy_layers(classifier, model.backbone)
+                else:
+                    copy_backbone(classifier, model)
             return model
 
         return build_with_weights
@@ -165,8 +168,7 @@ def check_input_shape(input_shape: Sequence[int], multiple: int = 1) -> None:
     sides = input_shape[:2]
     if len(input_shape) != 3 or input_shape[2] != 3 or not all(x and x > 0 and x % multiple == 0 for x in sides):
         raise ValueError(
-            f"Expected input_shape (height, width, 3) with sides in multiples of {multiple}, "
-            f"got {tuple(input_shape)!r}."
+            f"Expected input_shape (height, width, 3) with sides in multiples of {multiple}, got {tuple(input_shape)!r}."
         )
 
 
@@ -252,11 +254,6 @@ def _bind(backbone: Callable[..., keras.Model], arguments: Mapping[str, Any]) ->
     """Returns `backbone` with the arguments it names, of which only `num_classes` is left."""
     names = set(inspect.signature(backbone).parameters) - {"num_classes"}
     return functools.partial(backbone, **{key: arguments[key] for key in names})
-
-
-def _copy_into_layer(classifier: keras.Model, model: keras.Model) -> None:
-    layers = [layer for network in model.layers for layer in getattr(network, "layers", ())]
-    copy_layers(classifier, next(layer for layer in layers if layer.name == BACKBONE))
 
 
 def _as_json(value: Any) -> Any:

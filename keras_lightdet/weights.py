@@ -90,8 +90,8 @@ def save_weights(
     with _without_optimizer(model):
         model.save_weights(temporary)
     sync(temporary)
-    rounded = None if scores is None else {key: float(value) for key, value in scores.items()}
-    info = {"dataset": dataset, "scores": rounded, "license": license, "recipe": recipe}
+    numbers = None if scores is None else {key: float(value) for key, value in scores.items()}
+    info = {"dataset": dataset, "scores": numbers, "license": license, "recipe": recipe}
     record = {
         "sha256": file_sha256(temporary),
         "replaces": file_sha256(path) if path.exists() else None,
@@ -162,12 +162,7 @@ def copy_layers(
 
 
 def set_weights(values: Sequence[tuple[keras.Layer, Sequence[np.ndarray] | None]], source_name: str, cure: str) -> None:
-    """Sets the weights of layers after a check of all shapes.
-
-    Args:
-        values: Layers and their values; `None` for a layer that is missing in the source.
-        source_name: Name of the model that the values are from, for the error's message.
-        cure: End of the error's message.
+    """Sets the weights of layers to values of a source, `None` where it has no such layer, after a check of all shapes.
 
     Raises:
         WeightsError: If a layer is missing or has other shapes. No weights change then.

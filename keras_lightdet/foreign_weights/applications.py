@@ -14,13 +14,7 @@ def _block(stage: int, block: int) -> str:
 
 MOBILENET = ModuleNames(
     "MobileNetV2",
-    ends={
-        "stem_conv": "Conv1",
-        "stem_bn": "bn_Conv1",
-        "last_conv": "Conv_1",
-        "last_bn": "Conv_1_bn",
-        "classifier": "predictions",
-    },
+    ends={**conv_bn(stem=("Conv1", "bn_Conv1"), last=("Conv_1", "Conv_1_bn")), "classifier": "predictions"},
     units=conv_bn(
         expand=("expand", "expand_BN"), depthwise=("depthwise", "depthwise_BN"), project=("project", "project_BN")
     ),

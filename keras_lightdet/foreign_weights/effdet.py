@@ -16,13 +16,7 @@ from keras_lightdet.foreign_weights.torch_file import StateDict, TensorDict, rea
 _SQUEEZE = {"squeeze_reduce": "se.conv_reduce", "squeeze_expand": "se.conv_expand"}
 EFFICIENTNET = ModuleNames(
     "EfficientNet",
-    ends={
-        "stem_conv": "conv_stem",
-        "stem_bn": "bn1",
-        "head_conv": "conv_head",
-        "head_bn": "bn2",
-        "classifier": "classifier",
-    },
+    ends={**conv_bn(stem=("conv_stem", "bn1"), head=("conv_head", "bn2")), "classifier": "classifier"},
     units={**conv_bn(expand=("conv_pw", "bn1"), depthwise=("conv_dw", "bn2"), project=("conv_pwl", "bn3")), **_SQUEEZE},
     first_units={**conv_bn(depthwise=("conv_dw", "bn1"), project=("conv_pw", "bn2")), **_SQUEEZE},
     block=lambda stage, block: f"blocks.{stage - 1}.{block - 1}.",

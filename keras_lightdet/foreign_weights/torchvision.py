@@ -12,7 +12,7 @@ from keras_lightdet.layers import TORCH_NORM
 
 RESNET = ModuleNames(
     "ResNet",
-    ends={"stem_conv": "conv1", "stem_bn": "bn1", "classifier": "fc"},
+    ends={**conv_bn(stem=("conv1", "bn1")), "classifier": "fc"},
     units=conv_bn(
         spatial1=("conv1", "bn1"),
         spatial2=("conv2", "bn2"),
@@ -25,13 +25,7 @@ RESNET = ModuleNames(
 )
 SHUFFLENET = ModuleNames(
     "ShuffleNetV2",
-    ends={
-        "stem_conv": "conv1.0",
-        "stem_bn": "conv1.1",
-        "conv5_conv": "conv5.0",
-        "conv5_bn": "conv5.1",
-        "classifier": "fc",
-    },
+    ends={**conv_bn(stem=("conv1.0", "conv1.1"), conv5=("conv5.0", "conv5.1")), "classifier": "fc"},
     units=conv_bn(
         shortcut_depthwise=("branch1.0", "branch1.1"),
         shortcut_project=("branch1.2", "branch1.3"),
@@ -41,27 +35,22 @@ SHUFFLENET = ModuleNames(
     ),
     block=lambda stage, block: f"stage{stage}.{block - 1}.",
 )
-_MOBILE_BLOCKS = sum(stage.repeats for stage in MOBILE_STAGES)
+_MOBILE_LAST = f"features.{sum(stage.repeats for stage in MOBILE_STAGES) + 1}"
 MOBILENET = ModuleNames(
     "MobileNetV2",
     ends={
-        "stem_conv": "features.0.0",
-        "stem_bn": "features.0.1",
-        "last_conv": f"features.{_MOBILE_BLOCKS + 1}.0",
-        "last_bn": f"features.{_MOBILE_BLOCKS + 1}.1",
+        **conv_bn(stem=("features.0.0", "features.0.1"), last=(f"{_MOBILE_LAST}.0", f"{_MOBILE_LAST}.1")),
         "classifier": "classifier.1",
     },
     units=conv_bn(expand=("0.0", "0.1"), depthwise=("1.0", "1.1"), project=("2", "3")),
     first_units=conv_bn(depthwise=("0.0", "0.1"), project=("1", "2")),
     block=lambda stage, block: f"features.{sum(row.repeats for row in MOBILE_STAGES[: stage - 1]) + block}.conv.",
 )
+_EFFICIENT_LAST = f"features.{len(EFFICIENT_STAGES) + 1}"
 EFFICIENTNET = ModuleNames(
     "EfficientNet",
     ends={
-        "stem_conv": "features.0.0",
-        "stem_bn": "features.0.1",
-        "head_conv": f"features.{len(EFFICIENT_STAGES) + 1}.0",
-        "head_bn": f"features.{len(EFFICIENT_STAGES) + 1}.1",
+        **conv_bn(stem=("features.0.0", "features.0.1"), head=(f"{_EFFICIENT_LAST}.0", f"{_EFFICIENT_LAST}.1")),
         "classifier": "classifier.1",
     },
     units={

@@ -68,7 +68,9 @@ class ResizeToMatch(keras.layers.Layer):
 
     def call(self, inputs: Tensor, reference: Tensor) -> Tensor:
         """Returns `[B, H', W', C]`, the size of `reference`."""
-        return resize_maps(inputs, _size(reference))
+        height, width = reference.shape[1:3]
+        known = height is not None and width is not None
+        return resize_maps(inputs, (height, width) if known else tf.shape(reference)[1:3])
 
     def compute_output_spec(self, inputs: keras.KerasTensor, reference: keras.KerasTensor) -> keras.KerasTensor:
         """Returns the shape of `reference` with the channels of `inputs`."""
@@ -85,8 +87,3 @@ def resize_maps(maps: tf.Tensor, size: Size | tf.Tensor) -> tf.Tensor:
     # The kernel returns float32 for any input type, and its gradient is fastest in float32.
     resized = tf.raw_ops.ResizeBilinear(images=tf.cast(maps, tf.float32), size=size, align_corners=True)
     return tf.cast(resized, maps.dtype)
-
-
-def _size(maps: tf.Tensor) -> Size | tf.Tensor:
-    height, width = maps.shape[1:3]
-    return tf.shape(maps)[1:3] if height is None or width is None else (height, width)

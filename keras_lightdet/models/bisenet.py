@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_lightdet.backbones import ResNet, Xception39
 from keras_lightdet.backbones.imagenet import torch_conv
-from keras_lightdet.builder import BACKBONE, DERIVED, builder, check_choice
+from keras_lightdet.builder import BACKBONE, builder, check_choice
 from keras_lightdet.classification.model import HEAD
 from keras_lightdet.layers import ResizeToMatch
 from keras_lightdet.segmentation import SegmentationLoss, SegmentationModel, predict_pixels
@@ -116,7 +116,7 @@ def BiSeNet(  # noqa: N802 - builders are CapWords
     variant: str = "xception39",
     weights: str | Path | None = None,
     weights_backbone: str | Path | None = None,
-    class_names: Sequence[str] = DERIVED,
+    class_names: Sequence[str] | None = None,
     spatial_path: bool = True,
     global_context: bool = True,
     attention: bool = True,

@@ -107,7 +107,7 @@ def DFANet(  # noqa: N802 - builders are CapWords
     variant: str = "a",
     weights: str | Path | None = None,
     weights_backbone: str | Path | None = None,
-    class_names: Sequence[str] = DERIVED,
+    class_names: Sequence[str] | None = None,
     backbones: int = 3,
     decoder: str = "full",
     loss: SegmentationLoss = LOSS,

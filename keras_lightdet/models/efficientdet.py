@@ -112,7 +112,7 @@ def EfficientDet(  # noqa: N802 - builders are CapWords
     variant: str = "d0",
     weights: str | Path | None = None,
     weights_backbone: str | Path | None = None,
-    class_names: Sequence[str] = DERIVED,
+    class_names: Sequence[str] | None = None,
     width: int = DERIVED,
     cells: int = DERIVED,
     head_repeats: int = DERIVED,

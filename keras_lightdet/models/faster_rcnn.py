@@ -55,8 +55,9 @@ def _backbone(depth: int, num_classes: int | None = None) -> keras.Model:
 
 def _rpn(pyramid: Mapping[str, keras.KerasTensor], width: int, per_cell: int) -> Tensors:
     """Predicts a logit and four deltas per anchor, level by level, by the same weights (section 4.1)."""
-    conv = partial(layers.Conv2D, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01))
-    hidden = conv(width, 3, padding="same", activation="relu", name="rpn_conv")
+    normal = keras.initializers.RandomNormal(stddev=0.01)
+    conv = partial(layers.Conv2D, padding="same", kernel_initializer=normal)
+    hidden = conv(width, 3, activation="relu", name="rpn_conv")
     logit, box = conv(per_cell, 1, name="rpn_object"), conv(4 * per_cell, 1, name="rpn_box")
     logits, deltas = [], []
     for level, x in pyramid.items():
@@ -94,7 +95,7 @@ def FasterRCNN(  # noqa: N802 - builders are CapWords
     depth: int = 50,
     weights: str | Path | None = None,
     weights_backbone: str | Path | None = None,
-    class_names: Sequence[str] = DERIVED,
+    class_names: Sequence[str] | None = None,
     width: int = 256,
     head_width: int = 1024,
     trainable_stages: int = 3,

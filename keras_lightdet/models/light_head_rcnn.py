@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_lightdet.backbones import ResNet, XceptionLight
 from keras_lightdet.boxes import OhemSpec, ProposalSpec, PyramidAnchors, SampleSpec, SelectSpec
-from keras_lightdet.builder import BACKBONE, DERIVED, builder
+from keras_lightdet.builder import BACKBONE, builder
 from keras_lightdet.detection import ProposalObjective, RegionObjective, TwoStageDetector
 from keras_lightdet.layers import BINS, large_separable_conv, light_head, predict_anchors
 from keras_lightdet.types import InputShape
@@ -67,7 +67,7 @@ def LightHeadRCNN(  # noqa: N802 - builders are CapWords
     variant: str = "s",
     weights: str | Path | None = None,
     weights_backbone: str | Path | None = None,
-    class_names: Sequence[str] = DERIVED,
+    class_names: Sequence[str] | None = None,
     per_class_boxes: bool = False,
     head_width: int = 2048,
     sample: SampleSpec | OhemSpec = SAMPLE,

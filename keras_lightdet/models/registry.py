@@ -78,15 +78,17 @@ def load_model(weights: str | Path) -> DetectorModel | SegmentationModel | Class
     record = read_record(path)
     options = dict(record["architecture"])
     name = options.pop("builder", None)
-    if name in MODELS:
-        return MODELS[name](weights=path)
-    if name not in CLASSIFIERS:
+    if name not in [*MODELS, *CLASSIFIERS]:
         raise WeightsError(
             f"Expected {path} to be weights of one of {[*MODELS, *CLASSIFIERS]}, got {name!r}. Build the model in "
             "Python and call keras_lightdet.weights.load_weights(model, path)."
         )
     try:
+        if name in MODELS:
+            return MODELS[name](weights=path)
         classifier: Classifier = getattr(backbones, name)(**options, num_classes=len(record["class_names"]))
+    except WeightsError:
+        raise
     except (TypeError, ValueError) as error:
         raise WeightsError(f"Expected {path} to have the record of a {name}, but: {error}. Copy it again.") from error
     classifier.class_names = tuple(record["class_names"])

@@ -106,7 +106,7 @@ def RetinaNet(  # noqa: N802 - builders are CapWords
     variant: str = "mobile_spinenet49",
     weights: str | Path | None = None,
     weights_backbone: str | Path | None = None,
-    class_names: Sequence[str] = DERIVED,
+    class_names: Sequence[str] | None = None,
     activation: str = DERIVED,
     blocks: Sequence[Block] | None = None,
     out_width: int | None = None,

@@ -134,7 +134,7 @@ def RSANet(  # noqa: N802 - builders are CapWords
     *,
     variant: str = "voc",
     weights: str | Path | None = None,
-    class_names: Sequence[str] = DERIVED,
+    class_names: Sequence[str] | None = None,
     anchors: AnchorSizes | None = None,
     widths: Sequence[int] = WIDTHS,
     repeats: Sequence[int] = REPEATS,

@@ -90,7 +90,7 @@ def ThunderNet(  # noqa: N802 - builders are CapWords
     variant: str = "snet146",
     weights: str | Path | None = None,
     weights_backbone: str | Path | None = None,
-    class_names: Sequence[str] = DERIVED,
+    class_names: Sequence[str] | None = None,
     context: bool = True,
     attention: bool = True,
     rpn: str = "light",

@@ -113,3 +113,11 @@ def test_a_classifiers_record_of_unknown_options_is_refused(tmp_path, options):
     edit_record(path, **options)
     with pytest.raises(WeightsError, match="best.weights.h5 to have the record of a ResNet"):
         load_model(path)
+
+
+@pytest.mark.parametrize("options", [{"variant": "huge"}, {"widths": 3}])
+def test_a_detectors_record_of_unknown_options_is_refused(tmp_path, options):
+    path = save_weights(small_rsanet(), tmp_path / "best.weights.h5")
+    edit_record(path, **options)
+    with pytest.raises(WeightsError, match="best.weights.h5 to have the record of a RSANet"):
+        load_model(path)
