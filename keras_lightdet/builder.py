@@ -168,7 +168,7 @@ def check_input_shape(input_shape: Sequence[int], multiple: int = 1) -> None:
     sides = input_shape[:2]
     if len(input_shape) != 3 or input_shape[2] != 3 or not all(x and x > 0 and x % multiple == 0 for x in sides):
         raise ValueError(
-            f"Expected input_shape (height, width, 3) with sides in multiples of {multiple}, got {tuple(input_shape)!r}."
+            f"Expected input_shape (height, width, 3), sides in multiples of {multiple}, got {tuple(input_shape)!r}."
         )
 
 
