@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 import keras
 from keras import layers
 
-from keras_lightdet.layers import CropToMatch, NearestUpsample2D, activate, conv_bn_act
+from keras_lightdet.layers import activate, conv_bn_act, upsample_to_match
 
 STEM_BLOCKS = 2
 MIN_LEVEL = 1  # of a block; the stem's first convolution halves the image
@@ -111,13 +111,9 @@ def permute_scales(
 def upsample(
     x: keras.KerasTensor, from_level: int, to_level: int, images: keras.KerasTensor, *, name: str
 ) -> keras.KerasTensor:
-    """Adds nearest-neighbor upsampling from one level to a finer one.
-
-    The result is cropped where the sides of the finer map are not multiples of those of the coarser one.
-    """
-    x = NearestUpsample2D(2 ** (from_level - to_level), name=f"{name}_upsample")(x)
+    """Adds nearest-neighbor upsampling from one level to a finer one."""
     step = 2**to_level
-    return CropToMatch(name=f"{name}_crop")(x, images[:, ::step, ::step, :1])
+    return upsample_to_match(x, images[:, ::step, ::step, :1], 2 ** (from_level - to_level), name=name)
 
 
 def average_levels(pyramid: Mapping[str, keras.KerasTensor], images: keras.KerasTensor) -> keras.KerasTensor:

@@ -48,15 +48,10 @@ class SearchSpace:
         """All decisions in their order: scales, connections, adjustments."""
         inner = range(len(self.levels))
         last = range(len(inner), len(inner) + len(self.outputs))
-        groups: list[tuple[str, Sequence[int]]] = [
-            ("order", inner),
-            ("outputs", last),
-            ("parents", inner),
-            ("output_parents", last),
-        ]
+        groups: dict[str, Sequence[int]] = {"order": inner, "outputs": last, "parents": inner, "output_parents": last}
         if self.adjusted:
-            groups += [("shift", inner), ("kind", [*inner, *last])]
-        return tuple(Decision(group, block) for group, blocks in groups for block in blocks)
+            groups |= {"shift": inner, "kind": [*inner, *last]}
+        return tuple(Decision(group, block) for group, blocks in groups.items() for block in blocks)
 
     @cached_property
     def options(self) -> dict[str, tuple[Any, ...]]:
@@ -172,12 +167,7 @@ class Controller:
         return self._log_probs(*self._as_arrays(samples))
 
     def update(self, samples: Sequence[Choices], scores: Sequence[float]) -> None:
-        """Increases the probability of sequences that scored above the baseline and decreases that of the others.
-
-        Args:
-            samples: From `sample`.
-            scores: Of their networks.
-        """
+        """Increases the probability of the samples with scores above the baseline and decreases that of the others."""
         values = np.asarray(scores, "float32")
         mean = float(values.mean())
         baseline = mean if self.baseline is None else self.baseline

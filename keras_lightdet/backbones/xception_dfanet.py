@@ -24,6 +24,7 @@ class Variant:
 
 
 VARIANTS = {"a": Variant((48, 96, 192)), "b": Variant((32, 64, 128))}
+block = partial(separable_block, shortcut=torch_conv, inner_norm=True)
 
 
 @backbone_builder(VARIANTS)
@@ -84,6 +85,3 @@ def fc_attention(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     weight = layers.Dense(NUM_CLASSES, name=f"{name}_fc")(weight)
     weight = torch_conv(weight, x.shape[-1], activation="sigmoid", name=name)
     return layers.Multiply(name=f"{name}_weigh")([x, weight])
-
-
-block = partial(separable_block, shortcut=torch_conv, inner_norm=True)

@@ -58,8 +58,9 @@ def _unit(x: keras.KerasTensor, width: int, strides: int, *, name: str) -> keras
     The bottleneck is a 1x1 to reduce, a 3x3 depthwise without activation and a 1x1 to expand. For stride 2 see Zhang et
     al. 2018, fig. 2c.
     """
-    shortcut, merge, branch_width = x, layers.Add(name=f"{name}_add"), width
-    if strides > 1:
+    if strides == 1:
+        shortcut, merge, branch_width = x, layers.Add(name=f"{name}_add"), width
+    else:
         shortcut = layers.AveragePooling2D(3, strides, padding="same", name=f"{name}_shortcut_pool")(x)
         merge, branch_width = layers.Concatenate(name=f"{name}_concat"), width - x.shape[-1]
     x = conv_bn_act(x, width // BOTTLENECK, activation="relu", name=f"{name}_reduce")

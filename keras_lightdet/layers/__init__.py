@@ -22,7 +22,7 @@ from keras_lightdet.layers.large_separable_conv import large_separable_conv
 from keras_lightdet.layers.light_head import BINS, light_head, predict_anchors
 from keras_lightdet.layers.normalize_images import NormalizeImages
 from keras_lightdet.layers.ps_roi_align import PSRoIAlign, ps_roi_align
-from keras_lightdet.layers.resize import CropToMatch, NearestUpsample2D, ResizeToMatch, resize_maps
+from keras_lightdet.layers.resize import CropToMatch, NearestUpsample2D, ResizeToMatch, resize_maps, upsample_to_match
 from keras_lightdet.layers.roi_align import MultilevelRoIAlign, RoIAlign, multilevel_roi_align, roi_align
 
 __all__ = [
@@ -62,4 +62,5 @@ __all__ = [
     "roi_align",
     "round_width",
     "separable_bn_act",
+    "upsample_to_match",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import keras
 from keras import layers
 
-from keras_lightdet.layers.resize import CropToMatch, NearestUpsample2D
+from keras_lightdet.layers.resize import upsample_to_match
 
 
 def fpn(
@@ -39,8 +39,8 @@ def fpn(
         prefix = level.lower()
         x = conv(features[level], 1, f"{prefix}_lateral")
         if coarser is not None:
-            upsampled = NearestUpsample2D(2, name=f"{name}_{prefix}_upsample")(coarser)
-            x = layers.Add(name=f"{name}_{prefix}_add")([x, CropToMatch(name=f"{name}_{prefix}_crop")(upsampled, x)])
+            upsampled = upsample_to_match(coarser, x, name=f"{name}_{prefix}")
+            x = layers.Add(name=f"{name}_{prefix}_add")([x, upsampled])
         merged[level] = coarser = x
     pyramid = {level: conv(merged[level], 3, f"{level.lower()}_out") for level in features}
     if extra_level:

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from keras_lightdet.layers.conv import PADDINGS, NormSpec, activate, batch_norm
 from keras_lightdet.layers.fusion_graphs import FusionGraph, FusionNode
-from keras_lightdet.layers.resize import CropToMatch, NearestUpsample2D
+from keras_lightdet.layers.resize import upsample_to_match
 from keras_lightdet.types import Config, Tensor
 
 METHODS = ("sum", "fast", "softmax")
@@ -123,10 +123,7 @@ def _resample(
         if padding == "symmetric":
             x, padding = _repeat_border(x, steps), "valid"
         return layers.MaxPooling2D(2**-steps + 1, 2**-steps, padding=padding, name=f"{name}_pool")(x)
-    if steps > 0:
-        upsampled = NearestUpsample2D(2**steps, name=f"{name}_upsample")(x)
-        return CropToMatch(name=f"{name}_crop")(upsampled, reference)
-    return x
+    return upsample_to_match(x, reference, 2**steps, name=name) if steps else x
 
 
 def _repeat_border(x: keras.KerasTensor, steps: int) -> keras.KerasTensor:

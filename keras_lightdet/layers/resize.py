@@ -62,6 +62,14 @@ class CropToMatch(keras.layers.Layer):
         return keras.KerasTensor((*reference.shape[:3], inputs.shape[-1]), inputs.dtype)
 
 
+def upsample_to_match(
+    x: keras.KerasTensor, reference: keras.KerasTensor, factor: int = 2, *, name: str
+) -> keras.KerasTensor:
+    """Adds nearest-neighbor upsampling by `factor` and crops the result to the size of a finer map."""
+    x = NearestUpsample2D(factor, name=f"{name}_upsample")(x)
+    return CropToMatch(name=f"{name}_crop")(x, reference)
+
+
 @keras.saving.register_keras_serializable("keras_lightdet")
 class ResizeToMatch(keras.layers.Layer):
     """Resizes `[B, H, W, C]` to the height and width of another map, see `resize_maps`."""

@@ -13,14 +13,13 @@ from keras_lightdet.builder import BACKBONE, DERIVED, builder, check_choice
 from keras_lightdet.detection import ProposalObjective, RegionObjective, TwoStageDetector
 from keras_lightdet.layers import (
     BINS,
-    CropToMatch,
-    NearestUpsample2D,
     activate,
     batch_norm,
     conv_bn_act,
     depthwise_bn_act,
     light_head,
     predict_anchors,
+    upsample_to_match,
 )
 from keras_lightdet.types import InputShape
 
@@ -51,8 +50,7 @@ def _backbone(
 def _cem(c4: keras.KerasTensor, c5: keras.KerasTensor, width: int, *, name: str) -> keras.KerasTensor:
     """Context enhancement module (fig. 4): 1x1 convolutions of C4, upsampled C5 and the average of C5, summed."""
     fine = layers.Conv2D(width, 1, name=f"{name}_c4")(c4)
-    coarse = NearestUpsample2D(2, name=f"{name}_upsample")(layers.Conv2D(width, 1, name=f"{name}_c5")(c5))
-    coarse = CropToMatch(name=f"{name}_crop")(coarse, fine)
+    coarse = upsample_to_match(layers.Conv2D(width, 1, name=f"{name}_c5")(c5), fine, name=name)
     context = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(c5)
     context = layers.Conv2D(width, 1, name=f"{name}_global")(context)
     return layers.Add(name=f"{name}_add_global")([layers.Add(name=f"{name}_add")([fine, coarse]), context])
