@@ -134,3 +134,11 @@ def test_anchors_of_a_dynamic_image_size_are_the_same():
 def test_keras_restores_the_objective():
     config = keras.saving.serialize_keras_object(OBJECTIVE)
     assert keras.saving.deserialize_keras_object(config) == OBJECTIVE
+
+
+def test_predictions_for_another_number_of_anchors_are_refused():
+    """Such as those of a network with one level more."""
+    raw = {key: np.concatenate([value, value], axis=1) for key, value in random_raw(2).items()}
+    _, targets = random_batch(batch=2)
+    with pytest.raises(ValueError, match=rf"Expected predictions for {COUNT} anchors, got {2 * COUNT}\. Predict on"):
+        OBJECTIVE.compute_losses(raw, targets, ANCHORS)
