@@ -114,9 +114,7 @@ def assign_anchors(candidates: Tensor, boxes: Tensor, labels: Tensor, ignore: Te
     Args:
         candidates: `[N, 4]` anchors or `[B, N, 4]` proposals, xyxy pixels. Empty slots among proposals become
             background: the caller sets them to `IGNORED` by the "valid" that `propose` returns.
-        boxes: `[B, G, 4]` ground-truth boxes, xyxy pixels.
-        labels: `[B, G]`, -1 for padding.
-        ignore: `[B, G]`, bool or 1 and 0: crowds and difficult boxes.
+        boxes, labels, ignore: Ground truth, see `DetectionTargets`.
         spec: Settings.
 
     Returns:

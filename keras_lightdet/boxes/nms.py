@@ -135,12 +135,23 @@ def _select_in_image(boxes: Tensor, scores: Tensor, spec: SelectSpec, built_ins_
     # Boxes of different classes are shifted apart, so that one NMS handles all classes.
     spacing = tf.reduce_max(top_boxes) + 1.0
     shifted = top_boxes + tf.cast(labels, tf.float32)[:, None] * spacing
+    options = {
+        "boxes": shifted,
+        "scores": ranked_scores,
+        "max_output_size": spec.max_detections,
+        "score_threshold": spec.score_threshold,
+        "pad_to_max_output_size": True,
+    }
     if spec.soft_nms is None:
-        kept, count = _nms(shifted, ranked_scores, spec)
+        kept, count = tf.raw_ops.NonMaxSuppressionV4(**options, iou_threshold=spec.iou_threshold)
         kept_scores = tf.gather(top_scores, kept)
     else:
-        soft_nms = _soft_nms_tflite if built_ins_only else _soft_nms
-        kept, kept_scores, count = soft_nms(shifted, ranked_scores, spec)
+        if built_ins_only:
+            # TFLite drops a box with an equal IoU, TensorFlow none. TensorFlow's sigma is half of the paper's.
+            soft = {"iou_threshold": 1.0, "soft_nms_sigma": spec.sigma / 2}
+            kept, kept_scores, count = tf.raw_ops.NonMaxSuppressionV5(**options, **soft)
+        else:
+            kept, kept_scores, count = _soft_nms(shifted, ranked_scores, spec)
         kept_scores = kept_scores / tf.gather(rank_factor, kept)
     real = tf.range(spec.max_detections) < count
     return {
@@ -149,31 +160,6 @@ def _select_in_image(boxes: Tensor, scores: Tensor, spec: SelectSpec, built_ins_
         "labels": tf.where(real, tf.gather(labels, kept), -1),
         "count": count,
     }
-
-
-def _nms(boxes: Tensor, scores: Tensor, spec: SelectSpec) -> tuple[Tensor, Tensor]:
-    """Returns the rows `[D]` that NMS keeps, and their count."""
-    return tf.raw_ops.NonMaxSuppressionV4(
-        boxes=boxes,
-        scores=scores,
-        max_output_size=spec.max_detections,
-        iou_threshold=spec.iou_threshold,
-        score_threshold=spec.score_threshold,
-        pad_to_max_output_size=True,
-    )
-
-
-def _soft_nms_tflite(boxes: Tensor, scores: Tensor, spec: SelectSpec) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns rows `[D]`, lowered scores `[D]` and count; TensorFlow's sigma is half of the paper's."""
-    return tf.raw_ops.NonMaxSuppressionV5(
-        boxes=boxes,
-        scores=scores,
-        max_output_size=spec.max_detections,
-        iou_threshold=1.0,  # TFLite drops a box with an equal IoU, TensorFlow none
-        score_threshold=spec.score_threshold,
-        soft_nms_sigma=spec.sigma / 2,
-        pad_to_max_output_size=True,
-    )
 
 
 def _soft_nms(boxes: Tensor, scores: Tensor, spec: SelectSpec) -> tuple[Tensor, Tensor, Tensor]:

@@ -129,9 +129,7 @@ def add_ground_truth_boxes(proposals: Regions, boxes: Tensor, labels: Tensor, ig
 
     Args:
         proposals: From `propose`.
-        boxes: `[B, G, 4]` xyxy pixels.
-        labels: `[B, G]`, -1 for padding.
-        ignore: `[B, G]`, bool or 1 and 0; boxes to ignore are not added.
+        boxes, labels, ignore: See `DetectionTargets`; boxes to ignore are not added.
 
     Returns:
         R + G regions.

@@ -68,7 +68,7 @@ class Sample(TypedDict):
 def random_keys(shape: Sequence[int] | Tensor, seed: Tensor) -> Tensor:
     """Returns uniform float32 numbers, 0..1, that depend on `shape` and `seed` (int `[2]`) only.
 
-    With a seed made of the run's seed and the step number, a resumed run draws the samples of an uninterrupted one.
+    With a seed made of the step number, a resumed run draws the samples of an uninterrupted one.
     """
     # These bits are the same under every compiler; TensorFlow's conversion from bits to floats differs under XLA.
     bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")

@@ -79,11 +79,7 @@ class Classifier(keras.Model):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes in label order.
-
-        Raises:
-            ValueError: When it is set to other than `num_classes` names.
-        """
+        """Names of the classes in label order; setting other than `num_classes` names raises a `ValueError`."""
         return self._class_names
 
     @class_names.setter

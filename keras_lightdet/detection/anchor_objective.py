@@ -56,7 +56,7 @@ class AnchorObjective(Spec):
     )
     loss: AnchorLoss = field(default_factory=AnchorLoss)
 
-    loss_names = ("box_loss", "class_loss")
+    loss_names = ("box_loss", "class_loss")  # of `compute_losses`, float32 scalars
 
     def generate_anchors(self, image_size: DynamicSize) -> Tensor:
         """Returns the anchors `[N, 4]` (xyxy pixels) for images of `(height, width)`."""
@@ -77,12 +77,18 @@ class AnchorObjective(Spec):
     def compute_losses(self, raw: Tensors, targets: DetectionTargets, anchors: Tensor) -> Tensors:
         """Computes the focal loss of all anchors that are not ignored and the Huber loss of the positive ones.
 
-        Both are summed and divided by one more than the number of positive anchors in the batch of all replicas: a
-        batch without objects then has a finite loss.
+        Both are summed, weighted and divided by one more than the number of positive anchors in the batch of all
+        replicas: a batch without objects then has a finite loss.
 
-        Returns:
-            `{"box_loss", "class_loss"}`, float32 scalars, weighted.
+        Raises:
+            ValueError: If the network does not predict for each anchor.
         """
+        count, expected = raw["box_deltas"].shape[1], anchors.shape[0]
+        if None not in (count, expected) and count != expected:
+            raise ValueError(
+                f"Expected predictions for {expected} anchors, got {count}. Predict on the maps of the anchors' "
+                "strides, fine to coarse, with as many anchors per cell."
+            )
         assigned = assign_anchors(anchors, targets["boxes"], targets["labels"], targets["ignore"], self.assigner)
         positive, rows = assigned >= 0, ops.maximum(assigned, 0)
         counted = ops.cast(assigned >= BACKGROUND, "float32")

@@ -1,8 +1,8 @@
 """Anchors of batches whose image size may be unknown to the graph."""
 
+import dataclasses
 from typing import TypeGuard
 
-import numpy as np
 import tensorflow as tf
 
 from keras_lightdet.boxes import AnchorGrid, GridAnchors, PyramidAnchors
@@ -28,13 +28,10 @@ def generate_grid_anchors(anchors: GridAnchors, image_size: DynamicSize) -> Anch
     """Generates the anchors for images of `(height, width)`, see `GridAnchors.generate`."""
     if _is_static(image_size):
         return anchors.generate(image_size)
-
-    def generate(size: np.ndarray) -> tuple[np.ndarray, ...]:
-        grid = anchors.generate(tuple(size))
-        return grid.centers, grid.sizes, grid.strides, grid.shapes
-
     dtypes = [tf.float32, tf.float32, tf.float32, tf.int32]
-    arrays = tf.numpy_function(generate, [tf.stack(image_size)], dtypes)
+    arrays = tf.numpy_function(
+        lambda size: dataclasses.astuple(anchors.generate(tuple(size))), [tf.stack(image_size)], dtypes
+    )
     shapes = ([None, 2], [None, 2], [None], [None])
     return AnchorGrid(*(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes, strict=True)))
 

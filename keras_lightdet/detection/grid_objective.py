@@ -61,7 +61,7 @@ class GridObjective(Spec):
     assigner: GridAssigner = field(default_factory=GridAssigner)
     loss: GridLoss = field(default_factory=GridLoss)
 
-    loss_names = ("box_loss", "objectness_loss", "class_loss")
+    loss_names = ("box_loss", "objectness_loss", "class_loss")  # of `compute_losses`, float32 scalars
 
     def generate_anchors(self, image_size: DynamicSize) -> AnchorGrid:
         """Returns the anchors for images of `(height, width)`."""
@@ -82,10 +82,7 @@ class GridObjective(Spec):
     def compute_losses(self, raw: Tensors, targets: DetectionTargets, anchors: AnchorGrid) -> Tensors:
         """Computes the loss of YOLOv3 with an IoU-based box term.
 
-        Each term is summed over anchors and divided by the number of positive anchors in the batch of all replicas.
-
-        Returns:
-            `{"box_loss", "objectness_loss", "class_loss"}`, float32 scalars, weighted.
+        Each term is summed, weighted and divided by the number of positive anchors in the batch of all replicas.
         """
         is_box = targets["labels"] >= 0
         ignore = ops.logical_and(is_box, ops.cast(targets["ignore"], "bool"))

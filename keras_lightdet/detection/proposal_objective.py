@@ -46,7 +46,7 @@ class ProposalObjective(Spec):
     beta: float = 1 / 9
     box_weight: float = 1.0
 
-    loss_names = ("objectness_loss", "rpn_box_loss")
+    loss_names = ("objectness_loss", "rpn_box_loss")  # of `compute_losses`, float32 scalars
 
     def propose(self, raw: Tensors, anchors: Tensor, image_size: DynamicSize, *, training: bool) -> Proposals:
         """Selects proposals, see `boxes.propose`; `anchors [N, 4]` are those for `image_size` `(height, width)`."""
@@ -63,11 +63,8 @@ class ProposalObjective(Spec):
     def compute_losses(self, raw: Tensors, targets: DetectionTargets, anchors: Tensor, seed: Tensor) -> Tensors:
         """Computes the two losses over a random sample of anchors.
 
-        Both are summed and divided by the number of sampled anchors in the batch of all replicas. `seed` (int `[2]`) is
-        that of the sample.
-
-        Returns:
-            `{"objectness_loss", "rpn_box_loss"}`, float32 scalars, weighted.
+        Both are summed, weighted and divided by the number of sampled anchors in the batch of all replicas. `seed`
+        (int `[2]`) is that of the sample.
         """
         assigned = assign_anchors(anchors, targets["boxes"], targets["labels"], targets["ignore"], self.assigner)
         sample = sample_assignments(assigned, random_keys(tf.shape(assigned), seed), self.sample)

@@ -39,7 +39,7 @@ class RegionObjective(Spec):
     beta: float = 1.0
     box_weight: float = 1.0
 
-    loss_names = ("class_loss", "box_loss")
+    loss_names = ("class_loss", "box_loss")  # of `compute_losses`, float32 scalars
 
     def sample_regions(self, proposals: Regions, targets: DetectionTargets, seed: Tensor) -> Tensors:
         """Selects the regions to train on, ground-truth boxes among them; `seed` (int `[2]`) is that of the sample.
@@ -62,12 +62,9 @@ class RegionObjective(Spec):
         }
 
     def compute_losses(self, raw: Tensors, regions: Tensors, targets: DetectionTargets) -> Tensors:
-        """Computes both losses, summed and divided by the number of counted regions in the batch of all replicas.
+        """Computes both losses of the outputs `raw` for the `regions` that `sample_regions` returned.
 
-        `raw` are the second stage's outputs for the `regions` that `sample_regions` returned.
-
-        Returns:
-            `{"class_loss", "box_loss"}`, float32 scalars, weighted.
+        They are summed, weighted and divided by the number of counted regions in the batch of all replicas.
         """
         assigned, background = regions["assigned"], raw["class_logits"].shape[-1] - 1
         positive, counted = assigned >= 0, assigned >= BACKGROUND

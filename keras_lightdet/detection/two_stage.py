@@ -165,7 +165,6 @@ def _named_features(features: Tensor | Mapping[str, Tensor]) -> Tensors:
 
 def _features_of(tensors: Tensors) -> Tensor | Tensors:
     """Returns the feature map or maps from a stage's tensors: the inverse of `_named_features`."""
-    if _FEATURES in tensors:
-        return tensors[_FEATURES]
     prefix = f"{_FEATURES}_"
-    return {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
+    pyramid = {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
+    return pyramid or tensors[_FEATURES]
