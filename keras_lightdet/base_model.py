@@ -96,7 +96,7 @@ class BaseModel(keras.Model):
         raise self._missing("inference_stages")
 
     def class_layers(self) -> list[keras.layers.Layer]:
-        """Returns the layers that predict classes, named "*_class"; all other weights fit any set of classes."""
+        """Returns the layers whose weights depend on the classes, named "*_class"; others fit any set of classes."""
         return [layer for network in self.layers for layer in network.layers if layer.name.endswith("_class")]
 
     def get_config(self) -> Config:
@@ -116,7 +116,7 @@ class BaseModel(keras.Model):
         return cls(**config | {key: keras.saving.deserialize_keras_object(value) for key, value in objects.items()})
 
     def train_step(self, data: Any) -> Tensors:
-        """Takes one optimizer step on a batch; after a non-finite loss or gradient no step changes the weights."""
+        """Takes one optimizer step; from the first non-finite loss or gradient on, all gradients are zeros."""
         images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             losses = self.compute_losses(images, targets, training=True)
@@ -126,7 +126,7 @@ class BaseModel(keras.Model):
         variables = self.trainable_weights
         gradients = tape.gradient(scaled_loss, variables)
         halted = self._update_halted(self._all_finite(loss, gradients), targets)
-        gradients = [_zero_where(halted, gradient) for gradient in gradients]
+        gradients = [g if g is None else tf.where(halted, tf.zeros_like(g), g) for g in gradients]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return self._update_metrics(loss, losses, images)
 
@@ -169,7 +169,10 @@ class BaseModel(keras.Model):
         """Sets `halted` at the first batch that is not finite, and stores its sources; returns `halted`."""
         fault = global_sum(tf.cast(~finite, tf.float32)) > 0
         if "sources" in targets:
-            sources = tf.reshape(_gather_replicas(tf.cast(targets["sources"], tf.int32)), [-1])[:MAX_HALTED_SOURCES]
+            sources = tf.cast(targets["sources"], tf.int32)
+            if _num_replicas() > 1:
+                sources = tf.distribute.get_replica_context().all_gather(sources, axis=0)
+            sources = tf.reshape(sources, [-1])[:MAX_HALTED_SOURCES]
             sources = tf.pad(sources, [[0, MAX_HALTED_SOURCES - tf.shape(sources)[0]]], constant_values=-1)
             is_first = fault & ~self.halted
             self.halted_sources.assign(tf.where(is_first, sources, self.halted_sources))
@@ -191,19 +194,9 @@ class BaseModel(keras.Model):
 
 def global_sum(value: Tensor) -> Tensor:
     """Sums a scalar over the replicas of a distribution strategy."""
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce("sum", value) if _num_replicas() > 1 else value
-
-
-def _gather_replicas(value: Tensor) -> Tensor:
-    context = tf.distribute.get_replica_context()
-    return context.all_gather(value, axis=0) if _num_replicas() > 1 else value
+    return tf.distribute.get_replica_context().all_reduce("sum", value) if _num_replicas() > 1 else value
 
 
 def _num_replicas() -> int:
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context is not None else 1
-
-
-def _zero_where(halted: Tensor, gradient: Tensor | None) -> Tensor | None:
-    return None if gradient is None else tf.where(halted, tf.zeros_like(gradient), gradient)
