@@ -13,7 +13,6 @@ from keras_lightdet.evaluation.checks import check_class_names
 from keras_lightdet.evaluation.coco import evaluate_coco
 from keras_lightdet.evaluation.coco_result import CocoResult
 from keras_lightdet.evaluation.voc import VocResult, evaluate_voc
-from keras_lightdet.types import Tensor
 
 DetectionEvaluator: TypeAlias = Callable[[DetectionData, Sequence[Detections]], CocoResult | VocResult]
 
@@ -72,7 +71,7 @@ def predict_detection(model: DetectorModel, data: DetectionData, batch_size: int
     images = detection_eval_batches(data, model.input_size, batch_size).map(lambda images, targets: images)
     if replicas > 1:
         # A smaller last batch can leave a replica without images, which networks do not support.
-        images = images.map(lambda batch: _pad_batch(batch, batch_size))
+        images = images.map(lambda batch: tf.pad(batch, [[0, batch_size - tf.shape(batch)[0]], *[[0, 0]] * 3]))
     outputs = model.predict(images, verbose=0)
     return [
         to_detections(
@@ -90,7 +89,3 @@ def metric_of(name: str) -> tuple[DetectionEvaluator, str]:
     if name not in DETECTION_METRICS:
         raise ValueError(f"Expected metric to be one of {tuple(DETECTION_METRICS)}, got {name!r}.")
     return DETECTION_METRICS[name]
-
-
-def _pad_batch(images: Tensor, batch_size: int) -> Tensor:
-    return tf.pad(images, [[0, batch_size - tf.shape(images)[0]], [0, 0], [0, 0], [0, 0]])

@@ -20,12 +20,9 @@ def result_as_data(result: EvaluationResult) -> dict[str, JsonValue | list[dict[
 
     NaN figures are None.
     """
-    return {
-        **{name: _none_if_nan(value) for name, value in result.figures().items()},
-        "classes": [
-            {key: _none_if_nan(value) for key, value in of_class.columns().items()} for of_class in result.classes
-        ],
-    }
+    figures = {name: _none_if_nan(value) for name, value in result.figures().items()}
+    rows = [of_class.columns() for of_class in result.classes]
+    return {**figures, "classes": [{key: _none_if_nan(value) for key, value in row.items()} for row in rows]}
 
 
 def class_table(result: EvaluationResult) -> str:
@@ -34,9 +31,9 @@ def class_table(result: EvaluationResult) -> str:
     summary = "  ".join(f"{name} {_percent(value)}" for name, value in result.figures().items())
     if not rows:
         return summary
-    header = list(rows[0])
-    cells = [header, *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    texts = [[_percent(x) if isinstance(x, float) else str(x) for x in row.values()] for row in rows]
+    cells = [list(rows[0]), *texts]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_aligned(row, widths) for row in cells]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", summary])
 
@@ -68,10 +65,8 @@ def plot_precision_recall(result: CocoResult | VocResult, path: StrPath) -> None
         # From recall 0 at the first precision, and down to 0 at the end, as both forms of average precision have it.
         recall = [0.0, *curve.recall, *curve.recall[-1:]]
         precision = [*curve.precision[:1], *curve.precision, 0.0]
-        if len(curve.recall):
-            axes.plot(recall, precision, linewidth=1.6, label=f"{name}  {_percent(ap)}")
-        else:
-            axes.plot([0.0], [0.0], marker="x", linestyle="none", label=f"{name}  {_percent(ap)}")
+        style = {"linewidth": 1.6} if len(curve.recall) else {"marker": "x", "linestyle": "none"}
+        axes.plot(recall, precision, **style, label=f"{name}  {_percent(ap)}")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0.0, 1.01), ylim=(0.0, 1.02), title=_title(result))
     axes.grid(alpha=0.3)
     if axes.has_data():
@@ -93,10 +88,6 @@ def _title(result: CocoResult | VocResult) -> str:
     if isinstance(result, CocoResult):
         return f"COCO at IoU 0.50: AP50 {_percent(result.AP50)} %"
     return f"VOC {result.metric} at IoU {result.iou_threshold:.2f}: mAP {_percent(result.mAP)} %"
-
-
-def _cell(value: str | int | float) -> str:
-    return _percent(value) if isinstance(value, float) else str(value)
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:

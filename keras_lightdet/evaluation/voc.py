@@ -17,7 +17,7 @@ from keras_lightdet.evaluation.checks import check_evaluation_input, join_arrays
 from keras_lightdet.evaluation.curves import PrecisionRecall, area_ap, eleven_point_ap, precision_recall
 from keras_lightdet.evaluation.results import ClassResult
 
-VOC_METRICS = ("voc07", "area")
+VOC_METRICS = {"voc07": eleven_point_ap, "area": area_ap}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def evaluate_voc(
         DataError: Data and detections do not belong together (see `check_evaluation_input`).
     """
     if metric not in VOC_METRICS:
-        raise ValueError(f"Expected metric to be one of {VOC_METRICS}, got {metric!r}.")
+        raise ValueError(f"Expected metric to be one of {tuple(VOC_METRICS)}, got {metric!r}.")
     if not 0.0 < iou_threshold <= 1.0:
         raise ValueError(f"Expected iou_threshold to be in (0, 1], got {iou_threshold!r}.")
     check_evaluation_input(data, detections)
@@ -102,14 +102,13 @@ def evaluate_voc(
     scores = join_arrays([d.scores for d in detections], np.float64)
     object_labels = join_arrays([r.labels for r in data.records], np.int64)
     difficult = join_arrays([r.ignore for r in data.records], bool)
-    average_precision = area_ap if metric == "area" else eleven_point_ap
     classes = []
     for label, name in enumerate(data.class_names):
         of_class, objects = labels == label, object_labels == label
         true_positives, counted_scores = _rank(scores[of_class], matched[of_class], difficult)
         num_objects = int(np.sum(objects & ~difficult))
         curve = precision_recall(true_positives, counted_scores, num_objects)
-        ap = average_precision(curve) if num_objects else float("nan")
+        ap = VOC_METRICS[metric](curve) if num_objects else float("nan")
         num_difficult = int(np.sum(objects & difficult))
         classes.append(VocClass(name, ap, num_objects, num_difficult, int(np.sum(of_class)), curve))
     with_objects = [c.AP for c in classes if c.num_objects]

@@ -35,8 +35,9 @@ def model():
     return Classifier(images, logits, class_names=NAMES)
 
 
-def test_figures_computed_by_hand(model, data):
-    result = evaluate_classification(model, data, batch_size=3, image_size=20)
+@pytest.mark.parametrize("image_size", [20, None])
+def test_figures_computed_by_hand(model, data, image_size):
+    result = evaluate_classification(model, data, batch_size=3, image_size=image_size)
     confusion = np.diag([2, 1, 1, 0, 1, 0])
     confusion[[1, 3, 5], 0] = 1
     np.testing.assert_array_equal(result.confusion, confusion)

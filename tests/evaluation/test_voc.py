@@ -238,5 +238,7 @@ def test_invalid_ground_truth_is_rejected():
             evaluate_voc(detection_data([invalid], ("cat",)), [detections])
     with pytest.raises(DataError, match="one Detections per image"):
         evaluate_voc(detection_data([record([], [])], ("cat",)), [])
+    with pytest.raises(DataError, match="at least one class name"):
+        evaluate_voc(detection_data([record([], [])], ()), [detections])
     with pytest.raises(DataError, match="category id"):
         evaluate_voc(detection_data([record([], [])], ("cat",), category_ids=(3, 4)), [detections])
