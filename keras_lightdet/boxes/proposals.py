@@ -111,7 +111,7 @@ def propose(
     logits = tf.where(large, logits, _REJECTED)
     # Boxes of different levels are shifted apart, so that one NMS handles all levels.
     shifted = boxes if len(counts) == 1 else boxes + (levels * (tf.maximum(height, width) + 1.0))[:, None]
-    kept, count = (_nms_sorted if is_single else _nms_batch)(shifted, logits, spec)
+    kept, count = _nms(shifted, logits, spec)
     kept = tf.ensure_shape(kept, (*objectness.shape[: 0 if is_single else 1], spec.post_nms_top_k))
     valid = tf.range(spec.post_nms_top_k) < count[..., None]
     kept_boxes = tf.gather(boxes, kept, batch_dims=kept.shape.rank - 1)
@@ -155,27 +155,14 @@ def _top_k_per_level(objectness: Tensor, counts: Sequence[int], top_k: int) -> t
     return tf.concat(logits, axis=1), tf.concat(rows, axis=1), tf.concat(levels, axis=0)
 
 
-def _nms_sorted(boxes: Tensor, logits: Tensor, spec: ProposalSpec) -> tuple[Tensor, Tensor]:
-    """Applies NMS to the boxes of one image, which are sorted by logit."""
+def _nms(boxes: Tensor, logits: Tensor, spec: ProposalSpec) -> tuple[Tensor, Tensor]:
+    """Returns the rows that NMS keeps and their count, for a batch or for one image whose boxes are sorted by logit."""
+    options = {"iou_threshold": spec.iou_threshold, "score_threshold": _MIN_LOGIT, "pad_to_max_output_size": True}
+    if boxes.shape.rank == 3:
+        return tf.image.non_max_suppression_padded(
+            boxes, logits, spec.post_nms_top_k, canonicalized_coordinates=True, **options
+        )
     # An int8 file gives many equal logits, which runtimes order differently; ties are broken by rank.
-    ranks = tf.range(ops.shape(logits)[0], 0, -1)
-    return tf.raw_ops.NonMaxSuppressionV4(
-        boxes=boxes,
-        scores=tf.where(logits > _MIN_LOGIT, tf.cast(ranks, tf.float32), _REJECTED),
-        max_output_size=spec.post_nms_top_k,
-        iou_threshold=spec.iou_threshold,
-        score_threshold=_MIN_LOGIT,
-        pad_to_max_output_size=True,
-    )
-
-
-def _nms_batch(boxes: Tensor, logits: Tensor, spec: ProposalSpec) -> tuple[Tensor, Tensor]:
-    return tf.image.non_max_suppression_padded(
-        boxes,
-        logits,
-        spec.post_nms_top_k,
-        iou_threshold=spec.iou_threshold,
-        score_threshold=_MIN_LOGIT,
-        pad_to_max_output_size=True,
-        canonicalized_coordinates=True,
-    )
+    ranks = tf.cast(tf.range(ops.shape(logits)[0], 0, -1), tf.float32)
+    scores = tf.where(logits > _MIN_LOGIT, ranks, _REJECTED)
+    return tf.raw_ops.NonMaxSuppressionV4(boxes=boxes, scores=scores, max_output_size=spec.post_nms_top_k, **options)
