@@ -131,6 +131,8 @@ def _compare_detections(path: Path, detector: TFLiteDetector, data: DetectionDat
         distance = max((difference.max_distance for difference in differences), default=0.0)
         print(f"MediaPipe, images {kind}: {compared - missing} of {compared} detections the same", end=", ")
         print(f"corners within {distance:.2f} px")
+        if not compared:
+            print(f"warning: no detection has a score of {SHOWN_SCORE} or more, so none was compared. Train longer.")
         if missing and images is resized:
             faults.append(f"MediaPipe lacks {missing} of {compared} detections, or is over {BOX_TOLERANCE} px off")
     return faults

@@ -64,6 +64,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run_main(recipe: ModuleType, name: str, flags: Sequence[str]) -> int:
     """Calls the recipe's `main`; usage messages have the command that was typed."""
+    if not hasattr(recipe, "main"):
+        raise DataError(f"Expected a function main(argv) in the recipe {name}, got none. Define it.")
     program, sys.argv[0] = sys.argv[0], f"lightdet train {name}"
     try:
         return recipe.main(list(flags)) or 0

@@ -80,8 +80,8 @@ def load_model(weights: str | Path) -> DetectorModel | SegmentationModel | Class
     name = options.pop("builder", None)
     if name not in [*MODELS, *CLASSIFIERS]:
         raise WeightsError(
-            f"Expected {path} to be weights of one of {[*MODELS, *CLASSIFIERS]}, got {name!r}. Build the model in "
-            "Python and call keras_lightdet.weights.load_weights(model, path)."
+            f"Expected {path} to be weights of one of {[*MODELS, *CLASSIFIERS]}, got {name!r}. Import the file "
+            f"that adds it by MODELS[{name!r}] = .., for commands with --import FILE, or build the model in Python."
         )
     try:
         if name in MODELS:

@@ -78,5 +78,11 @@ def test_a_file_is_run_as_a_recipe(run, recipes, tmp_path):
     assert run("train", str(path), "--demo") == "mine ['--demo'] lightdet train train_rsanet_voc.py\n"
 
 
+def test_a_recipe_without_main_is_an_error(run, tmp_path):
+    path = tmp_path / "empty.py"
+    path.write_text("")
+    assert "Expected a function main(argv) in the recipe empty.py" in run("train", str(path), code=1)
+
+
 def test_a_missing_file_is_no_recipe(run, recipes, tmp_path):
     assert "Expected a recipe" in run("train", str(tmp_path / "missing.py"), code=2)

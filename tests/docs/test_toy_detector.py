@@ -34,8 +34,9 @@ def folder(tmp_path, monkeypatch):
 
 def test_file_is_short_and_clean(folder):
     assert len(toy_file().splitlines()) <= MAX_LINES
-    for arguments in (["check"], ["format", "--check"]):
-        command = [sys.executable, "-m", "ruff", *arguments, "--config", "pyproject.toml", str(folder / "toydet.py")]
+    ruff, mypy = ["ruff", "--config", "pyproject.toml"], ["mypy", "--config-file", "pyproject.toml"]
+    for arguments in ([*ruff, "check"], [*ruff, "format", "--check"], mypy):
+        command = [sys.executable, "-m", *arguments, str(folder / "toydet.py")]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
