@@ -52,3 +52,12 @@ def test_links_lead_to_files_and_headings(page):
 @pytest.mark.parametrize("page", DOCUMENTS, ids=relative)
 def test_code_blocks_name_their_language(page):
     assert [block.line for block in blocks(page) if not block.language] == []
+
+
+@pytest.mark.parametrize(
+    "page", [path for path in DOCUMENTS if "--8<--" in path.read_text(encoding="utf-8")], ids=relative
+)
+def test_documents_that_a_page_includes_have_no_relative_links(page):
+    """Such a link would lead elsewhere from the page than from the document."""
+    for included in re.findall(r'--8<-- "(.+)"', page.read_text(encoding="utf-8")):
+        assert links((ROOT / included).read_text(encoding="utf-8")) == []
