@@ -1,4 +1,4 @@
-"""Which module of the BiSeNet of its first author (TorchSeg, model/bisenet) each of our layers stands for."""
+"""The modules of the first author's BiSeNet (TorchSeg, model/bisenet) by the layers of this package."""
 
 import re
 
@@ -51,9 +51,9 @@ def module_of(layer: str, variant: str) -> str:
 def _xception_module(stem: str, kind: str) -> str:
     if stem == "stem":
         return f"conv1.{kind}"
-    stage, block, branch, part = re.fullmatch(
+    stage, block, branch, conv = re.fullmatch(
         r"stage(\d)_block(\d)_(shortcut|sep\d)_(depthwise|pointwise)", stem
     ).groups()
     branch = "proj" if branch == "shortcut" else f"residual_branch.{int(branch[-1]) - 1}"
-    inner = "conv1" if part == "depthwise" else f"point_wise_cbr.{kind}"
+    inner = "conv1" if conv == "depthwise" else f"point_wise_cbr.{kind}"
     return f"layer{int(stage) - 1}.{int(block) - 1}.{branch}.{inner}"

@@ -59,7 +59,7 @@ SHUFFLENETS = {
 RESNETS = {f"resnet{depth}": {"depth": depth} for depth in (18, 34, 50, 101)}
 MOBILENETS = {"mobilenet_v2": {"convention": "torch"}}
 EFFICIENTNETS = {f"efficientnet_{size}": {"variant": size, "convention": "torch"} for size in ("b0", "b2", "b5")}
-EPSILONS = {"efficientnet_b5": 1e-3}  # of torchvision's batch norms where it is not PyTorch's usual
+EPSILONS = {"efficientnet_b5": 1e-3}  # of torchvision's batch norms, if not PyTorch's default
 CLASSES = 10
 SIZES = ((64, 96), (47, 61))  # even and odd sides
 SAMPLES = 32
@@ -72,8 +72,8 @@ def summarize(name, values):
     return np.concatenate([[np.abs(flat).max()], flat[places]])
 
 
-# A Faster R-CNN with few channels behind its ResNet-18, and the one torchvision publishes: our builder's arguments, and
-# proposals before and after suppression.
+# A Faster R-CNN of few channels on a ResNet-18, and the one that torchvision publishes: arguments of the builder, and
+# proposals before and after NMS.
 DETECTORS = {
     "small": {"num_classes": 3, "input_shape": (128, 192, 3), "depth": 18, "width": 8, "head_width": 16},
     "fasterrcnn_resnet50_fpn": {"num_classes": 90, "input_shape": (320, 320, 3)},
@@ -137,15 +137,14 @@ EFFICIENTDETS = {
     ),
     "plain_d0": ("efficientdet_d0", {}, {"backbone": "b0", "width": 64, "cells": 3, "head_repeats": 3}),
 }
-# Even and odd sides. effdet makes P8 of P7 only where both of its sides are larger, which takes larger images.
-# The other exception: at 75 x 101 the scores of two boxes are the same to five digits, and suppression, which tells the
-# order of equal scores by such a share of them, keeps the other one.
+# Even and odd sides. effdet computes P8 from P7 only if both sides are larger, which takes larger images. "plain_d0" has
+# another size because at 75 x 101 two boxes have scores that are equal to five digits, and NMS keeps the other one.
 EFFICIENTDET_SIZES = {
     **dict.fromkeys(EFFICIENTDETS, ((128, 192), (75, 101))),
     "small_d7x": ((256, 320), (257, 301)),
     "plain_d0": ((128, 192), (91, 133)),
 }
-EFFICIENTDET_TOP = 300  # pairs of box and class that suppression looks at
+EFFICIENTDET_TOP = 300  # pairs of box and class that NMS considers
 # Predictions of a few units, for the same reason; the last batch norms of the fusion give maps of about 1.
 _EFFICIENTDET_SCALES = {
     "box_net.predict.conv_pw.weight": 0.3,
