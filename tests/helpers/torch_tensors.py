@@ -137,8 +137,8 @@ EFFICIENTDETS = {
     ),
     "plain_d0": ("efficientdet_d0", {}, {"backbone": "b0", "width": 64, "cells": 3, "head_repeats": 3}),
 }
-# Even and odd sides. effdet computes P8 from P7 only if both sides are larger, which takes larger images. "plain_d0" has
-# another size because at 75 x 101 two boxes have scores that are equal to five digits, and NMS keeps the other one.
+# Even and odd sides. effdet computes P8 from P7 only if both sides are larger, which takes larger images. At 75 x 101
+# "plain_d0" has two boxes whose scores are equal to five digits, of which its NMS keeps the other one.
 EFFICIENTDET_SIZES = {
     **dict.fromkeys(EFFICIENTDETS, ((128, 192), (75, 101))),
     "small_d7x": ((256, 320), (257, 301)),
