@@ -49,7 +49,7 @@ def test_variants_differ_in_the_settings_of_their_code_bases():
             m.proposal_objective.train.post_nms_top_k,
             m.proposal_objective.beta,
             m.region_objective.beta,
-            m.roi_align.aligned,
+            m.roi_align.options["aligned"],
         )
         for name, m in models.items()
     }
